@@ -1,0 +1,1 @@
+//! ggml backend that computes on Unweight tensors.

@@ -1,0 +1,1 @@
+//! Tensor bytes to Unweight blobs and back.
