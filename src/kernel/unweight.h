@@ -1,0 +1,110 @@
+/* unweight.h - decode and compute on Unweight tensors (docs/FORMAT.md, encodings 1 and 2).
+ *
+ * Ownership: nothing here allocates or frees. A uw_tensor borrows the blob given to uw_tensor_open(), which must stay mapped and
+ * unchanged while the uw_tensor is in use. Output and scratch buffers are the caller's.
+ *
+ * Bounds: uw_tensor_open() checks every length. After it, no function reads outside the blob or writes outside the stated output,
+ * whatever bytes the blob holds; a corrupt blob gives wrong numbers, never a bad access. Row arguments must be in range.
+ *
+ * Threads: every function may be called from any thread at any time; a uw_tensor is read-only after uw_tensor_open().
+ *
+ * Alignment: none is required anywhere. Blobs and activations at multiples of 64 bytes are faster.
+ */
+#ifndef UNWEIGHT_H
+#define UNWEIGHT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UW_BLOCK 64            /* weights in a block */
+#define UW_GROUP 16            /* rows that share a coarse row start */
+#define UW_HEADER_BYTES 64     /* blob header */
+#define UW_ESCAPE_TAIL 64      /* zero bytes after the last escape */
+#define UW_CODE3_BYTES 24      /* codes of one block, 3 bits each */
+#define UW_CODE4_BYTES 32      /* codes of one block, 4 bits each */
+#define UW_TILE_ROWS 16        /* rows that uw_matmul() decodes at a time */
+
+/* A checked view of one blob. Fields are the kernel's own; read them, don't write them. */
+typedef struct uw_tensor {
+    const uint8_t *sm;         /* sign and mantissa, 64 bytes a block */
+    const uint8_t *codes;      /* code_bytes a block */
+    const uint8_t *coarse;     /* u32 per UW_GROUP rows */
+    const uint8_t *fine;       /* u16 per row */
+    const uint8_t *escapes;    /* n_escapes bytes, then UW_ESCAPE_TAIL more that may be read */
+    uint64_t k;                /* weights in a row */
+    uint64_t rows;
+    uint64_t blocks;           /* blocks in a row */
+    uint64_t n_escapes;
+    uint32_t code_bits;        /* 3 or 4 */
+    uint32_t code_bytes;
+    uint8_t palette[16];       /* rotated exponent by code; the place of the escape code holds `marker` */
+    uint8_t marker;            /* a byte that is in no other place of the palette */
+} uw_tensor;
+
+typedef enum uw_status {
+    UW_OK = 0,
+    UW_SHORT,                  /* fewer bytes than a header, or than the header's regions need */
+    UW_LENGTH,                 /* more bytes than the header's regions need */
+    UW_SHAPE,                  /* header names another shape than the caller */
+    UW_CODE,                   /* code size other than 3 or 4 bits */
+    UW_OVERFLOW,               /* sizes beyond 64 bits or beyond the address space */
+    UW_RESERVED                /* a reserved byte that is not zero */
+} uw_status;
+
+const char *uw_status_text(uw_status status);
+
+/* Fills *tensor from `length` bytes at `blob` that hold `rows` rows of `k` weights. On anything but UW_OK *tensor is unchanged. */
+uw_status uw_tensor_open(uw_tensor *tensor, const void *blob, size_t length, uint64_t k, uint64_t rows);
+
+/* Rows [row, row + n) as BF16 bits, `stride` elements from one row to the next (stride >= k). Writes exactly k elements a row. */
+void uw_decode_bf16(const uw_tensor *tensor, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
+
+/* One row as F32: exactly k elements. */
+void uw_decode_f32(const uw_tensor *tensor, uint64_t row, float *out);
+
+/* The order in which a sum of products is formed. Sums of floats depend on it, so it follows the program whose results are to be
+ * met bit for bit: `dot` orders are those of ggml_vec_dot_bf16, `tile` orders those of tinyBLAS (llamafile_sgemm) in ggml-cpu as
+ * compiled for the named instruction set. Each order can be computed on every machine, by scalar code if need be, with
+ * the same bits. */
+typedef enum uw_order {
+    UW_DOT_PLAIN = 0,          /* one double accumulator, in natural order: generic ggml, and NEON */
+    UW_DOT_AVX2,               /* 4 x 8 floats, mul then add, a scalar tail in double */
+    UW_DOT_AVX512,             /* 2 x 16 floats, mul then add, a scalar tail in double */
+    UW_DOT_AVX512BF16,         /* 2 x 16 floats, vdpbf16ps, 64 a step, a scalar tail in double */
+    UW_TILE_AVX2,              /* 1 x 8 floats, fused multiply-add */
+    UW_TILE_AVX512,            /* 1 x 16 floats, fused multiply-add */
+    UW_TILE_AVX512BF16,        /* 1 x 16 floats, vdpbf16ps, 32 a step */
+    UW_ORDERS
+} uw_order;
+
+/* Activations: k F32 values are rounded to BF16 as ggml does (nearest even, NaN made quiet) and laid out as the kernel of `order`
+ * likes them. The layout is private: prepare and use with the same order, in the same process. */
+size_t uw_prepared_bytes(uw_order order, uint64_t k);
+void uw_prepare(uw_order order, const float *x, uint64_t k, void *prepared);
+
+/* y[i] = sum over j of weight[row + i][j] * x[j], i in [0, n), x prepared. `order` is any. */
+void uw_matvec(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y);
+
+/* y[c * y_stride + i] for n rows and `columns` prepared vectors, `prepared_stride` bytes apart. `scratch` holds
+ * uw_scratch_bytes(tensor, order) bytes for this thread alone. Same bits as uw_matvec() column by column. */
+size_t uw_scratch_bytes(const uw_tensor *tensor, uw_order order);
+void uw_matmul(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+               uint64_t columns, float *y, size_t y_stride, void *scratch);
+
+/* Instruction sets. The best that the machine has is used; the environment variable UNWEIGHT_ISA, read once, lowers it for tests
+ * and measurements: one of the names that uw_isa_name() gives. */
+typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_AVX2, UW_ISA_AVX512, UW_ISA_AVX512VBMI2, UW_ISA_NEON, UW_ISAS } uw_isa;
+const char *uw_isa_name(uw_isa isa);
+int uw_isa_available(uw_isa isa);   /* 1 if this machine can run it and this build holds it */
+uw_isa uw_isa_used(void);
+/* For tests and benchmarks: uses `isa` from now on in the whole process; 0 if it is not available. Not while others compute. */
+int uw_isa_set(uw_isa isa);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
