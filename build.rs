@@ -1,1 +1,66 @@
-fn main() {}
+//! Compiles the C kernels: one file per instruction set, each with its own flags; the choice is made at run time.
+
+#[allow(dead_code)]
+mod constants {
+    include!("src/codec/constants.rs");
+}
+
+const PORTABLE: &[&str] = &["tensor.c", "scalar.c", "dispatch.c"];
+const X86_64: &[(&str, &[&str])] = &[
+    ("avx2.c", &["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]),
+    (
+        "avx512vbmi2.c",
+        &[
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512vl",
+            "-mavx512dq",
+            "-mavx512vbmi",
+            "-mavx512vbmi2",
+            "-mavx512bf16",
+            "-mfma",
+            "-mbmi",
+            "-mbmi2",
+            "-mpopcnt",
+        ],
+    ),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/kernel");
+    println!("cargo::rerun-if-changed=src/codec/constants.rs");
+    compile("unweight_portable", PORTABLE, &[]);
+    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        for (file, flags) in X86_64 {
+            compile(&format!("unweight_{}", file.trim_end_matches(".c")), &[file], flags);
+        }
+    }
+}
+
+fn compile(library: &str, files: &[&str], flags: &[&str]) {
+    let mut build = cc::Build::new();
+    // Sums must round where the source says: no fusing behind its back.
+    build
+        .std("gnu11")
+        .opt_level(3)
+        .flag("-ffp-contract=off")
+        .flag_if_supported("-fno-semantic-interposition");
+    build.warnings(true).extra_warnings(true);
+    for (name, value) in [
+        ("UW_RUST_BLOCK", constants::BLOCK),
+        ("UW_RUST_GROUP", constants::GROUP),
+        ("UW_RUST_HEADER_BYTES", constants::HEADER_BYTES),
+        ("UW_RUST_ESCAPE_TAIL", constants::ESCAPE_TAIL),
+        ("UW_RUST_CODE3_BYTES", constants::CODE3_BYTES),
+        ("UW_RUST_CODE4_BYTES", constants::CODE4_BYTES),
+    ] {
+        build.define(name, value.to_string().as_str());
+    }
+    for flag in flags {
+        build.flag(flag);
+    }
+    for file in files {
+        build.file(format!("src/kernel/{file}"));
+    }
+    build.compile(library);
+}

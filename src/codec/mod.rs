@@ -1,1 +1,3 @@
 //! Tensor bytes to Unweight blobs and back.
+
+pub mod constants;

@@ -68,12 +68,12 @@ void uw_decode_f32(const uw_tensor *tensor, uint64_t row, float *out);
 
 /* The order in which a sum of products is formed. Sums of floats depend on it, so it follows the program whose results are to be
  * met bit for bit: `dot` orders are those of ggml_vec_dot_bf16, `tile` orders those of tinyBLAS (llamafile_sgemm) in ggml-cpu as
- * compiled for the named instruction set. Each order can be computed on every machine, by scalar code if need be, with
- * the same bits. */
+ * compiled for the named instruction set (its compiler fuses multiply and add). Each order can be computed on every machine, by
+ * scalar code if need be, with the same bits. */
 typedef enum uw_order {
     UW_DOT_PLAIN = 0,          /* one double accumulator, in natural order: generic ggml, and NEON */
-    UW_DOT_AVX2,               /* 4 x 8 floats, mul then add, a scalar tail in double */
-    UW_DOT_AVX512,             /* 2 x 16 floats, mul then add, a scalar tail in double */
+    UW_DOT_AVX2,               /* 4 x 8 floats, fused multiply-add, a scalar tail in double */
+    UW_DOT_AVX512,             /* 2 x 16 floats, fused multiply-add, a scalar tail in double */
     UW_DOT_AVX512BF16,         /* 2 x 16 floats, vdpbf16ps, 64 a step, a scalar tail in double */
     UW_TILE_AVX2,              /* 1 x 8 floats, fused multiply-add */
     UW_TILE_AVX512,            /* 1 x 16 floats, fused multiply-add */
@@ -83,21 +83,22 @@ typedef enum uw_order {
 
 /* Activations: k F32 values are rounded to BF16 as ggml does (nearest even, NaN made quiet) and laid out as the kernel of `order`
  * likes them. The layout is private: prepare and use with the same order, in the same process. */
-size_t uw_prepared_bytes(uw_order order, uint64_t k);
+size_t uw_prepared_bytes(uint64_t k);
 void uw_prepare(uw_order order, const float *x, uint64_t k, void *prepared);
 
-/* y[i] = sum over j of weight[row + i][j] * x[j], i in [0, n), x prepared. `order` is any. */
-void uw_matvec(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y);
+/* y[i] = sum over j of weight[row + i][j] * x[j], i in [0, n), x prepared. `scratch` holds uw_scratch_bytes(k) bytes for this
+ * thread alone, and need not be initialised. */
+size_t uw_scratch_bytes(uint64_t k);
+void uw_matvec(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
 
-/* y[c * y_stride + i] for n rows and `columns` prepared vectors, `prepared_stride` bytes apart. `scratch` holds
- * uw_scratch_bytes(tensor, order) bytes for this thread alone. Same bits as uw_matvec() column by column. */
-size_t uw_scratch_bytes(const uw_tensor *tensor, uw_order order);
+/* y[c * y_stride + i] for n rows and `columns` prepared vectors, `prepared_stride` bytes apart (uw_prepared_bytes() or more, a
+ * multiple of 4). Same bits as uw_matvec() column by column. */
 void uw_matmul(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                uint64_t columns, float *y, size_t y_stride, void *scratch);
 
 /* Instruction sets. The best that the machine has is used; the environment variable UNWEIGHT_ISA, read once, lowers it for tests
  * and measurements: one of the names that uw_isa_name() gives. */
-typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_AVX2, UW_ISA_AVX512, UW_ISA_AVX512VBMI2, UW_ISA_NEON, UW_ISAS } uw_isa;
+typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_AVX2, UW_ISA_AVX512VBMI2, UW_ISAS } uw_isa;
 const char *uw_isa_name(uw_isa isa);
 int uw_isa_available(uw_isa isa);   /* 1 if this machine can run it and this build holds it */
 uw_isa uw_isa_used(void);

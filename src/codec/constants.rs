@@ -1,0 +1,14 @@
+// Sizes of docs/FORMAT.md. Plain constants and nothing else: build.rs includes this file too, and has the C kernel check them.
+
+/// Weights in a block.
+pub const BLOCK: u64 = 64;
+/// Rows that share a coarse row start.
+pub const GROUP: u64 = 16;
+/// Bytes of a blob's header.
+pub const HEADER_BYTES: u64 = 64;
+/// Zero bytes after the last escape.
+pub const ESCAPE_TAIL: u64 = 64;
+/// Bytes of a block's codes at 3 bits each.
+pub const CODE3_BYTES: u64 = 24;
+/// Bytes of a block's codes at 4 bits each.
+pub const CODE4_BYTES: u64 = 32;

@@ -1,0 +1,62 @@
+//! unweight.h, as far as it is used here.
+
+use std::ffi::{c_char, c_int, c_void};
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct UwTensor {
+    pub sm: *const u8,
+    pub codes: *const u8,
+    pub coarse: *const u8,
+    pub fine: *const u8,
+    pub escapes: *const u8,
+    pub k: u64,
+    pub rows: u64,
+    pub blocks: u64,
+    pub n_escapes: u64,
+    pub code_bits: u32,
+    pub code_bytes: u32,
+    pub palette: [u8; 16],
+    pub marker: u8,
+}
+
+unsafe extern "C" {
+    pub(super) fn uw_status_text(status: c_int) -> *const c_char;
+    pub(super) fn uw_tensor_open(
+        tensor: *mut UwTensor,
+        blob: *const c_void,
+        len: usize,
+        k: u64,
+        rows: u64,
+    ) -> c_int;
+    pub(super) fn uw_decode_bf16(tensor: *const UwTensor, row: u64, n: u64, out: *mut u16, stride: usize);
+    pub(super) fn uw_decode_f32(tensor: *const UwTensor, row: u64, out: *mut f32);
+    pub(super) fn uw_prepared_bytes(k: u64) -> usize;
+    pub(super) fn uw_scratch_bytes(k: u64) -> usize;
+    pub(super) fn uw_prepare(order: c_int, x: *const f32, k: u64, prepared: *mut c_void);
+    pub(super) fn uw_matvec(
+        tensor: *const UwTensor,
+        order: c_int,
+        row: u64,
+        n: u64,
+        prepared: *const c_void,
+        y: *mut f32,
+        scratch: *mut c_void,
+    );
+    pub(super) fn uw_matmul(
+        tensor: *const UwTensor,
+        order: c_int,
+        row: u64,
+        n: u64,
+        prepared: *const c_void,
+        prepared_stride: usize,
+        columns: u64,
+        y: *mut f32,
+        y_stride: usize,
+        scratch: *mut c_void,
+    );
+    pub(super) fn uw_isa_name(isa: c_int) -> *const c_char;
+    pub(super) fn uw_isa_available(isa: c_int) -> c_int;
+    pub(super) fn uw_isa_used() -> c_int;
+    pub(super) fn uw_isa_set(isa: c_int) -> c_int;
+}

@@ -1,0 +1,67 @@
+/* What the kernel's files share: the table of functions that each instruction set fills, and small inline helpers. */
+#ifndef UNWEIGHT_INTERNAL_H
+#define UNWEIGHT_INTERNAL_H
+
+#include <string.h>
+
+#include "unweight.h"
+
+/* The format's constants, as the Rust side has them (build.rs passes them on). */
+_Static_assert(UW_BLOCK == UW_RUST_BLOCK, "block");
+_Static_assert(UW_GROUP == UW_RUST_GROUP, "group");
+_Static_assert(UW_HEADER_BYTES == UW_RUST_HEADER_BYTES, "blob header");
+_Static_assert(UW_ESCAPE_TAIL == UW_RUST_ESCAPE_TAIL, "escape tail");
+_Static_assert(UW_CODE3_BYTES == UW_RUST_CODE3_BYTES, "3-bit codes");
+_Static_assert(UW_CODE4_BYTES == UW_RUST_CODE4_BYTES, "4-bit codes");
+
+/* How far ahead of the stream to prefetch, in bytes: past the page that the hardware prefetcher stops at, and into L2. Measured;
+ * half and twice as far are slower. */
+#define UW_PREFETCH 8192
+
+/* One instruction set. The meaning of each function is that of its namesake in unweight.h. */
+typedef struct uw_kernels {
+    void (*decode_bf16)(const uw_tensor *, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
+    void (*prepare)(uw_order, const float *x, uint64_t k, void *prepared);
+    void (*matvec)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y,
+                   void *scratch);
+    void (*matmul)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+                   uint64_t columns, float *y, size_t y_stride, void *scratch);
+} uw_kernels;
+
+extern const uw_kernels uw_kernels_scalar;
+#if defined(__x86_64__)
+extern const uw_kernels uw_kernels_avx2, uw_kernels_avx512vbmi2;
+#endif
+
+/* Weights to the step of every order; rows in scratch and activations are padded to it with zeros. */
+static inline uint64_t uw_padded(uint64_t k) { return (k + UW_BLOCK - 1) / UW_BLOCK * UW_BLOCK; }
+
+/* vdpbf16ps takes BF16 activations; every other order multiplies floats. */
+static inline int uw_order_is_bf16(uw_order order) { return order == UW_DOT_AVX512BF16 || order == UW_TILE_AVX512BF16; }
+
+/* Where the escapes of a row begin. Limited to the stream, whatever the row starts say. */
+static inline uint64_t uw_row_start(const uw_tensor *t, uint64_t row) {
+    uint32_t coarse;
+    uint16_t fine;
+    memcpy(&coarse, t->coarse + row / UW_GROUP * 4, sizeof coarse);
+    memcpy(&fine, t->fine + row * 2, sizeof fine);
+    uint64_t start = (uint64_t)coarse + fine;
+    return start < t->n_escapes ? start : t->n_escapes;
+}
+
+static inline float uw_bf16_to_f32(uint16_t bits) {
+    uint32_t wide = (uint32_t)bits << 16;
+    float f;
+    memcpy(&f, &wide, sizeof f);
+    return f;
+}
+
+/* ggml's rounding: to nearest even, NaN made quiet. The vector instruction would flush denormals. */
+static inline uint16_t uw_f32_to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 64);
+    return (uint16_t)((bits + (0x7FFFu + (bits >> 16 & 1))) >> 16);
+}
+
+#endif
