@@ -1,0 +1,186 @@
+use super::blob::{BlobLayout, Encoding, Shape};
+use super::constants::{BLOCK, GROUP, HEADER_BYTES};
+use super::{Analysis, exponent, rotated, weight_at};
+
+const PLACES: usize = BLOCK as usize;
+
+/// Codes one tensor, some groups of rows at a time, in any order and on any number of threads.
+#[derive(Debug)]
+pub struct Encoder {
+    pub encoding: Encoding,
+    pub shape: Shape,
+    pub layout: BlobLayout,
+    escapes: u64,
+    palette: Vec<u8>,
+    /// Code by exponent; the escape code where the palette has none.
+    codes: [u8; 256],
+}
+
+/// The coded form of some rows: what goes into each region of the blob. Row starts count from the chunk's first escape.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    pub sign_mantissa: Vec<u8>,
+    pub codes: Vec<u8>,
+    /// Per group of rows, where its escapes begin.
+    pub coarse: Vec<u64>,
+    /// Little-endian u16 per row.
+    pub fine: Vec<u8>,
+    pub escapes: Vec<u8>,
+}
+
+impl Encoder {
+    /// `None` where no encoding makes the tensor smaller.
+    pub fn new(analysis: &Analysis, shape: Shape) -> Option<Self> {
+        let (encoding, layout) = analysis.best(shape)?;
+        Some(Self::with(analysis, shape, encoding, layout))
+    }
+
+    fn with(analysis: &Analysis, shape: Shape, encoding: Encoding, layout: BlobLayout) -> Self {
+        let palette = analysis.palette(encoding);
+        let mut codes = [encoding.palette_len() as u8; 256];
+        for (code, &exponent) in palette.iter().enumerate() {
+            codes[usize::from(exponent)] = code as u8;
+        }
+        Self { encoding, shape, layout, escapes: analysis.escapes(encoding), palette, codes }
+    }
+
+    /// Escapes in the whole tensor.
+    pub fn escapes(&self) -> u64 {
+        self.escapes
+    }
+
+    pub fn header(&self) -> [u8; HEADER_BYTES as usize] {
+        let mut header = [0; HEADER_BYTES as usize];
+        header[0..8].copy_from_slice(&self.shape.k.to_le_bytes());
+        header[8..16].copy_from_slice(&self.shape.rows.to_le_bytes());
+        header[16..24].copy_from_slice(&self.escapes.to_le_bytes());
+        header[24] = self.encoding.code_bits();
+        for (place, &exponent) in header[32..48].iter_mut().zip(&self.palette) {
+            *place = rotated(exponent);
+        }
+        header
+    }
+
+    /// Rows that one chunk may have: a multiple of the group, about `bytes` of weights.
+    pub fn rows_for(&self, bytes: u64) -> u64 {
+        (bytes / (2 * self.shape.k).max(1) / GROUP).max(1) * GROUP
+    }
+
+    /// Codes whole rows; the first must be the first of a group. `None` if a group has more escapes than its row starts can say:
+    /// such a tensor stays plain.
+    pub fn encode(&self, weights: &[u16]) -> Option<Chunk> {
+        let k = self.shape.k as usize;
+        let rows = weights.len() / k;
+        let blocks = rows * self.shape.blocks() as usize;
+        let mut chunk = Chunk {
+            sign_mantissa: Vec::with_capacity(blocks * PLACES),
+            codes: Vec::with_capacity(blocks * self.encoding.code_bytes() as usize),
+            fine: Vec::with_capacity(rows * 2),
+            ..Chunk::default()
+        };
+        for (number, row) in weights.chunks_exact(k).enumerate() {
+            if number as u64 % GROUP == 0 {
+                chunk.coarse.push(chunk.escapes.len() as u64);
+            }
+            let group = *chunk.coarse.last()?;
+            chunk
+                .fine
+                .extend_from_slice(&u16::try_from(chunk.escapes.len() as u64 - group).ok()?.to_le_bytes());
+            let (full, rest) = row.as_chunks::<PLACES>();
+            for block in full {
+                self.encode_block(block, PLACES, &mut chunk);
+            }
+            if !rest.is_empty() {
+                let mut block = [0; PLACES];
+                block[..rest.len()].copy_from_slice(rest);
+                self.encode_block(&block, rest.len(), &mut chunk);
+            }
+        }
+        Some(chunk)
+    }
+
+    /// `used`: weights of the block that are in the row; the other places hold sign/mantissa 0 and code 0.
+    fn encode_block(&self, block: &[u16; PLACES], used: usize, chunk: &mut Chunk) {
+        let mut natural_sm = [0u8; PLACES];
+        let mut natural_codes = [0u8; PLACES];
+        for i in 0..used {
+            natural_sm[i] = (block[i] >> 8 & 0x80) as u8 | (block[i] & 0x7F) as u8;
+            natural_codes[i] = self.codes[usize::from(exponent(block[i]))];
+        }
+        let mut sm = [0u8; PLACES];
+        let mut codes = [0u8; PLACES];
+        for place in (0..PLACES).step_by(8) {
+            let weight = weight_at(place);
+            sm[place..place + 8].copy_from_slice(&natural_sm[weight..weight + 8]);
+            codes[place..place + 8].copy_from_slice(&natural_codes[weight..weight + 8]);
+        }
+        chunk.sign_mantissa.extend_from_slice(&sm);
+        match self.encoding {
+            Encoding::Bf16Palette7 => pack3(&codes, &mut chunk.codes),
+            Encoding::Bf16Palette15 => pack4(&codes, &mut chunk.codes),
+        }
+        let escape = self.encoding.palette_len() as u8;
+        for (eighth, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
+            let mut escaped = bytes_equal(u64::from_le_bytes(*eight), escape);
+            while escaped != 0 {
+                let place = 8 * eighth + escaped.trailing_zeros() as usize / 8;
+                chunk.escapes.push(rotated(exponent(block[weight_at(place)])));
+                escaped &= escaped - 1;
+            }
+        }
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Bit 0 of each byte of `bytes` (all below 16) that equals `byte`.
+fn bytes_equal(bytes: u64, byte: u8) -> u64 {
+    let difference = bytes ^ (ONES * u64::from(byte));
+    let nonzero = difference | difference >> 1 | difference >> 2 | difference >> 3;
+    !nonzero & ONES
+}
+
+fn pack3(codes: &[u8; PLACES], out: &mut Vec<u8>) {
+    let low: [u8; 16] =
+        std::array::from_fn(|l| (0..4).fold(0, |byte, g| byte | (codes[16 * g + l] & 3) << (2 * g)));
+    let high: [u8; 8] =
+        std::array::from_fn(|l| (0..8).fold(0, |byte, b| byte | (codes[8 * b + l] >> 2 & 1) << b));
+    out.extend_from_slice(&low);
+    out.extend_from_slice(&high);
+}
+
+fn pack4(codes: &[u8; PLACES], out: &mut Vec<u8>) {
+    let both: [u8; 32] = std::array::from_fn(|l| codes[l] | codes[32 + l] << 4);
+    out.extend_from_slice(&both);
+}
+
+/// A whole blob in memory, for tensors that are small.
+impl Encoder {
+    /// Codes a whole tensor at once; `None` as for [`Encoder::encode`].
+    pub fn blob(&self, weights: &[u16]) -> Option<Vec<u8>> {
+        let chunk = self.encode(weights)?;
+        let mut blob = vec![0; self.layout.len as usize];
+        let mut put =
+            |at: u64, bytes: &[u8]| blob[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        put(0, &self.header());
+        put(self.layout.sign_mantissa, &chunk.sign_mantissa);
+        put(self.layout.codes, &chunk.codes);
+        put(self.layout.coarse, &chunk.coarse_bytes(0));
+        put(self.layout.fine, &chunk.fine);
+        put(self.layout.escapes, &chunk.escapes);
+        Some(blob)
+    }
+
+    /// As [`Encoder::new`], but in an encoding of the caller's choice, whether it saves bytes or not.
+    pub fn forced(analysis: &Analysis, shape: Shape, encoding: Encoding) -> Option<Self> {
+        let layout = BlobLayout::new(encoding, shape, analysis.escapes(encoding))?;
+        Some(Self::with(analysis, shape, encoding, layout))
+    }
+}
+
+impl Chunk {
+    /// The coarse row starts as they stand in a blob where `before` escapes precede this chunk.
+    pub fn coarse_bytes(&self, before: u64) -> Vec<u8> {
+        self.coarse.iter().flat_map(|&start| ((before + start) as u32).to_le_bytes()).collect()
+    }
+}
