@@ -1,5 +1,6 @@
 use super::constants::{BLOCK, CODE3_BYTES, CODE4_BYTES, ESCAPE_TAIL, GROUP, HEADER_BYTES};
 use crate::container::align;
+use crate::container::gguf::Dims;
 
 /// How a blob is coded; the numbers are the ids in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +30,7 @@ impl Encoding {
         }
     }
 
-    pub(super) fn code_bits(self) -> u8 {
+    pub(crate) fn code_bits(self) -> u8 {
         match self {
             Self::Bf16Palette7 => 3,
             Self::Bf16Palette15 => 4,
@@ -59,6 +60,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// A tensor of these dimensions as rows; `None` beyond 64 bits.
+    pub fn of(dims: &Dims) -> Option<Self> {
+        Some(Self { k: dims.row(), rows: dims.rows()? })
+    }
+
     /// Blocks in a row.
     pub fn blocks(self) -> u64 {
         self.k.div_ceil(BLOCK)

@@ -12,3 +12,5 @@ pub const ESCAPE_TAIL: u64 = 64;
 pub const CODE3_BYTES: u64 = 24;
 /// Bytes of a block's codes at 4 bits each.
 pub const CODE4_BYTES: u64 = 32;
+/// Weights in the longest row: no model is near it, and it bounds the memory that a reader needs.
+pub const LONGEST_ROW: u64 = 1 << 20;

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::blob::{BlobLayout, Encoding, Shape};
 use super::constants::{BLOCK, GROUP, HEADER_BYTES};
 use super::{Analysis, exponent, rotated, weight_at};
@@ -64,6 +66,19 @@ impl Encoder {
     /// Rows that one chunk may have: a multiple of the group, about `bytes` of weights.
     pub fn rows_for(&self, bytes: u64) -> u64 {
         (bytes / (2 * self.shape.k).max(1) / GROUP).max(1) * GROUP
+    }
+
+    /// Where the bytes of a chunk go in the blob: `row` is its first row, `before` the number of escapes that precede it.
+    pub fn regions<'a>(&self, row: u64, before: u64, chunk: &'a Chunk) -> [(u64, Cow<'a, [u8]>); 5] {
+        let block = row * self.shape.blocks();
+        let coarse = chunk.coarse.iter().flat_map(|&start| ((before + start) as u32).to_le_bytes());
+        [
+            (self.layout.sign_mantissa + block * BLOCK, Cow::from(&chunk.sign_mantissa)),
+            (self.layout.codes + block * self.encoding.code_bytes(), Cow::from(&chunk.codes)),
+            (self.layout.coarse + row / GROUP * 4, Cow::from(coarse.collect::<Vec<u8>>())),
+            (self.layout.fine + row * 2, Cow::from(&chunk.fine)),
+            (self.layout.escapes + before, Cow::from(&chunk.escapes)),
+        ]
     }
 
     /// Codes whole rows; the first must be the first of a group. `None` if a group has more escapes than its row starts can say:
@@ -163,11 +178,9 @@ impl Encoder {
         let mut put =
             |at: u64, bytes: &[u8]| blob[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
         put(0, &self.header());
-        put(self.layout.sign_mantissa, &chunk.sign_mantissa);
-        put(self.layout.codes, &chunk.codes);
-        put(self.layout.coarse, &chunk.coarse_bytes(0));
-        put(self.layout.fine, &chunk.fine);
-        put(self.layout.escapes, &chunk.escapes);
+        for (at, bytes) in self.regions(0, 0, &chunk) {
+            put(at, &bytes);
+        }
         Some(blob)
     }
 
@@ -175,12 +188,5 @@ impl Encoder {
     pub fn forced(analysis: &Analysis, shape: Shape, encoding: Encoding) -> Option<Self> {
         let layout = BlobLayout::new(encoding, shape, analysis.escapes(encoding))?;
         Some(Self::with(analysis, shape, encoding, layout))
-    }
-}
-
-impl Chunk {
-    /// The coarse row starts as they stand in a blob where `before` escapes precede this chunk.
-    pub fn coarse_bytes(&self, before: u64) -> Vec<u8> {
-        self.coarse.iter().flat_map(|&start| ((before + start) as u32).to_le_bytes()).collect()
     }
 }

@@ -7,6 +7,9 @@ use std::marker::PhantomData;
 
 use thiserror::Error;
 
+use crate::codec::constants::LONGEST_ROW;
+use crate::codec::{Encoding, Shape};
+
 /// Why bytes are not the blob that they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -107,6 +110,27 @@ impl<'a> Tensor<'a> {
                 status => Err(OpenError(text(ffi::uw_status_text(status)).to_owned())),
             }
         }
+    }
+
+    /// Opens a blob as an index describes it: `encoding` is an id of docs/FORMAT.md, known here or not.
+    ///
+    /// # Errors
+    /// As [`Tensor::open`], and if the encoding is unknown or not that of the blob.
+    pub fn open_as(encoding: u32, blob: &'a [u8], shape: Shape) -> Result<Self, OpenError> {
+        let known = Encoding::from_id(encoding).ok_or_else(|| {
+            OpenError(format!("encoding {encoding} is unknown to this version of the program"))
+        })?;
+        if shape.k > LONGEST_ROW {
+            return Err(OpenError(format!(
+                "its rows of {} weights are longer than the format allows",
+                shape.k
+            )));
+        }
+        let tensor = Self::open(blob, shape.k, shape.rows)?;
+        if tensor.raw.code_bits != u32::from(known.code_bits()) {
+            return Err(OpenError(format!("the blob's header contradicts encoding {}", known.name())));
+        }
+        Ok(tensor)
     }
 
     /// Weights in a row.

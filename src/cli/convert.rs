@@ -1,0 +1,118 @@
+//! `convert`: an original becomes a converted file.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use comfy_table::{CellAlignment, Table};
+use unweight::codec::Encoder;
+use unweight::container::converted::is_converted;
+use unweight::container::gguf::Gguf;
+use unweight::selection::Group;
+
+use super::input::Input;
+use super::naming;
+use super::output::{Output, refuse};
+use super::progress::{bar, size};
+use super::survey::Survey;
+use super::table::{self, percent};
+use super::writer::{Writer, Written};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The GGUF file to compress
+    input: PathBuf,
+    /// The file to write [default: beside IN, its name ending in -BF16_UW.gguf]
+    output: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be saved
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let input = Input::open(&arguments.input)?;
+    let gguf = input.parse()?;
+    let name = input.path.display();
+    if is_converted(&gguf) {
+        bail!("{name}: compressed already; `unweight-gguf restore` gives the original back");
+    }
+    let target = arguments.output.clone().unwrap_or_else(|| naming::converted(&arguments.input));
+    if !arguments.dry_run {
+        refuse(&target, arguments.force, &input.path)?;
+    }
+
+    let progress = bar("reading", input.len());
+    let survey = Survey::take(&input, &gguf, &progress)?;
+    progress.finish_and_clear();
+    let mut encoders = survey.encoders(&gguf);
+    if encoders.iter().all(Option::is_none) {
+        let what = if survey.analyses.iter().all(Option::is_none) {
+            "it has no BF16 matrices (quantized, F16 and F32 weights are not compressed)"
+        } else {
+            "its BF16 weights do not get smaller"
+        };
+        bail!("{name}: nothing to compress: {what}");
+    }
+    if arguments.dry_run {
+        return report(&gguf, &encoders);
+    }
+
+    let output = Output::create(&target, arguments.force, &input.path)?;
+    let progress = bar("writing", 2 * gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>());
+    let writer = Writer { input: &input, gguf: &gguf, survey: &survey, output: &output, progress: &progress };
+    while let Written::Unfit(i) = writer.write(&encoders)? {
+        encoders[i] = None;
+        progress.reset();
+    }
+    progress.finish_and_clear();
+    let (before, after) = (input.len(), output.file().metadata()?.len());
+    output.commit()?;
+    let saved = percent(before.saturating_sub(after), before);
+    writeln!(
+        stdout(),
+        "{}: {} -> {}, {saved} smaller, verified",
+        target.display(),
+        size(before),
+        size(after)
+    )?;
+    Ok(())
+}
+
+/// What would be saved, per group.
+fn report(gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
+    let mut table = table::new(["group", "tensors", "compressed", "original", "after", "saved"]);
+    let row = |table: &mut Table, name: &str, tensors: &[(u64, Option<u64>)]| {
+        let compressed = tensors.iter().filter(|(_, blob)| blob.is_some()).count();
+        let before: u64 = tensors.iter().map(|(len, _)| len).sum();
+        let after: u64 = tensors.iter().map(|(len, blob)| blob.unwrap_or(*len)).sum();
+        let cells = [
+            name.to_owned(),
+            tensors.len().to_string(),
+            compressed.to_string(),
+            size(before),
+            size(after),
+            percent(before - after, before),
+        ];
+        table.add_row(cells);
+    };
+    let sizes = |group: Option<Group>| -> Vec<(u64, Option<u64>)> {
+        let tensors = gguf.tensors.iter().zip(encoders);
+        tensors
+            .filter(|(tensor, _)| group.is_none_or(|group| Group::of(tensor.name) == group))
+            .map(|(tensor, encoder)| (tensor.len, encoder.as_ref().map(|e| e.layout.len)))
+            .collect()
+    };
+    for group in Group::ALL {
+        let tensors = sizes(Some(group));
+        if !tensors.is_empty() {
+            row(&mut table, group.name(), &tensors);
+        }
+    }
+    row(&mut table, "total", &sizes(None));
+    table::align(&mut table, 1, CellAlignment::Right);
+    writeln!(stdout(), "{table}")?;
+    Ok(())
+}

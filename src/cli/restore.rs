@@ -1,0 +1,53 @@
+//! `restore`: a converted file becomes its original again.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use unweight::container::converted::Converted;
+
+use super::input::Input;
+use super::original::Original;
+use super::output::{Output, refuse};
+use super::progress::{bar, size};
+
+/// Threads write pieces of this many bytes.
+const PIECE: usize = 1 << 20;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The compressed GGUF file
+    input: PathBuf,
+    /// The file to write
+    output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let input = Input::open(&arguments.input)?;
+    let name = || input.path.display().to_string();
+    let converted = Converted::open(input.parse()?).with_context(name)?;
+    let original = Original::new(&input, &converted).with_context(name)?;
+    refuse(&arguments.output, arguments.force, &input.path)?;
+    let output = Output::create(&arguments.output, arguments.force, &input.path)?;
+    output.set_len(original.len)?;
+    let progress = bar("restoring", original.len);
+    original
+        .replay(&progress, |piece| {
+            let pieces = piece.bytes.par_chunks(PIECE).enumerate();
+            pieces.try_for_each(|(i, bytes)| output.write(piece.position + (i * PIECE) as u64, bytes))
+        })
+        .with_context(name)?;
+    progress.finish_and_clear();
+    output.commit()?;
+    let proof = if original.whole {
+        "identical to the original (BLAKE3)"
+    } else {
+        "weights identical to the original; metadata as a tool has changed them"
+    };
+    writeln!(stdout(), "{}: {}, {proof}", arguments.output.display(), size(original.len))?;
+    Ok(())
+}
