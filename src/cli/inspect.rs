@@ -67,8 +67,10 @@ struct Total {
     compressed_tensors: u64,
     compressed_weights: u64,
     original_bytes: u64,
-    /// Everything that the compressed tensors take in the file: index, alignment and carriers' slack included.
+    /// Pool header, index, blobs and the padding between them.
     stored_bytes: u64,
+    /// Bytes that the carriers reserve beyond that: their sizes come in steps.
+    unused_bytes: u64,
     bits_per_weight: Option<f64>,
 }
 
@@ -101,6 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             compressed_weights: 0,
             original_bytes: 0,
             stored_bytes: 0,
+            unused_bytes: 0,
             bits_per_weight: None,
         };
         Report { file: name(), file_bytes: file.len(), unweight: None, tensors, total }
@@ -121,7 +124,8 @@ fn of_converted(file: &Input, converted: &Converted) -> Result<Report> {
         compressed_tensors: 0,
         compressed_weights: 0,
         original_bytes: 0,
-        stored_bytes: converted.pool.len() as u64,
+        stored_bytes: converted.header.pool_len - index.remainder.map_or(0, |remainder| remainder.extent.len),
+        unused_bytes: converted.pool.len() as u64 - converted.header.pool_len,
         bits_per_weight: None,
     };
     for entry in &index.entries {
@@ -249,12 +253,13 @@ fn print(report: &Report) -> Result<()> {
     };
     writeln!(
         out,
-        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight with index and padding",
+        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight with index and padding; {} more reserved, unused",
         total.compressed_tensors,
         report.tensors.len(),
         size(total.original_bytes),
         size(total.stored_bytes),
-        total.bits_per_weight.unwrap_or(0.0)
+        total.bits_per_weight.unwrap_or(0.0),
+        size(total.unused_bytes)
     )?;
     let saved = percent(unweight.original_bytes.saturating_sub(report.file_bytes), unweight.original_bytes);
     writeln!(out, "file: {} -> {file}, {saved} smaller", size(unweight.original_bytes))?;

@@ -1,0 +1,131 @@
+//! A custom operation: what ggml's threads run in place of one node of the graph.
+
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::experts::{MultiplyExperts, PrepareExperts};
+use crate::ggml::{GGML_N_TASKS_MAX, GGML_OP_CUSTOM, ggml_custom_op_t, ggml_tensor};
+use crate::matmul::{Multiply, Prepare};
+use crate::rows::GetRows;
+
+/// One of the threads that run a job together.
+#[derive(Clone, Copy)]
+pub struct Thread {
+    pub index: u64,
+    pub count: u64,
+}
+
+pub enum Task<'a> {
+    Prepare(Prepare),
+    Multiply(Multiply<'a>),
+    PrepareExperts(PrepareExperts),
+    MultiplyExperts(MultiplyExperts<'a>),
+    GetRows(GetRows<'a>),
+}
+
+pub struct Job<'a> {
+    task: Task<'a>,
+    chunks: Chunks,
+    failed: AtomicBool,
+}
+
+/// Deals out work to whoever is free.
+#[derive(Default)]
+pub struct Chunks(AtomicU64);
+
+impl Chunks {
+    /// The next number below `count`, each once over all threads.
+    pub fn next(&self, count: u64) -> Option<u64> {
+        Some(self.0.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < count)
+    }
+}
+
+/// What a job cannot go on with: numbers in the graph that lead outside a tensor.
+pub struct OutOfRange;
+
+impl<'a> Job<'a> {
+    pub fn new(task: Task<'a>) -> Self {
+        Self { task, chunks: Chunks::default(), failed: AtomicBool::new(false) }
+    }
+
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Makes `node` run this job, which must stay where it is until the graph has been computed.
+    pub fn install(&self, node: &mut ggml_tensor) {
+        let params = CustomOp {
+            fun: Some(run),
+            n_tasks: GGML_N_TASKS_MAX,
+            userdata: std::ptr::from_ref(self).cast_mut().cast(),
+        };
+        node.op = GGML_OP_CUSTOM;
+        const { assert!(size_of::<CustomOp>() <= size_of::<[i32; 16]>()) };
+        // SAFETY: the parameters fit, as checked above; the bytes need no alignment.
+        unsafe { node.op_params.as_mut_ptr().cast::<CustomOp>().write_unaligned(params) };
+    }
+
+    fn run(&self, thread: Thread) -> Result<(), OutOfRange> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            match &self.task {
+                Task::Prepare(task) => task.run(thread),
+                Task::Multiply(task) => task.run(thread, &self.chunks, scratch),
+                Task::PrepareExperts(task) => task.run(thread)?,
+                Task::MultiplyExperts(task) => task.run(thread, &self.chunks, scratch)?,
+                Task::GetRows(task) => task.run(&self.chunks)?,
+            }
+            Ok(())
+        })
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// `ggml_custom_op_params` of ggml-impl.h.
+#[repr(C)]
+struct CustomOp {
+    fun: ggml_custom_op_t,
+    n_tasks: c_int,
+    userdata: *mut c_void,
+}
+
+unsafe extern "C" fn run(_: *mut ggml_tensor, index: c_int, count: c_int, job: *mut c_void) {
+    // SAFETY: `install` put a job there that outlives the computation.
+    let job = unsafe { &*job.cast::<Job>() };
+    let thread = Thread { index: index as u64, count: count as u64 };
+    // A panic must not cross into C, and the other threads must go on: they wait for this one.
+    let done = catch_unwind(AssertUnwindSafe(|| job.run(thread)));
+    if !matches!(done, Ok(Ok(()))) {
+        job.failed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A cache line, so that what is cut from a vector of them is aligned.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Memory that grows when needed and is kept.
+#[derive(Default)]
+pub struct Scratch(Vec<Line>);
+
+impl Scratch {
+    /// Two areas of at least so many bytes, with anything in them.
+    pub fn areas(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
+        let first = first.next_multiple_of(size_of::<Line>());
+        self.bytes(first + second).split_at_mut(first)
+    }
+
+    pub fn bytes(&mut self, bytes: usize) -> &mut [u8] {
+        let lines = bytes.div_ceil(size_of::<Line>());
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0; 64]));
+        }
+        // SAFETY: lines are plain bytes without padding, and `lines` of them are there.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), lines * size_of::<Line>()) }
+    }
+}
