@@ -52,7 +52,11 @@ impl Analysis {
     pub fn entropy(&self) -> f64 {
         let total = self.weights() as f64;
         let bits = |count: u64| -(count as f64 / total).log2() * count as f64 / total;
-        self.counts.iter().filter(|&&count| count > 0).map(|&count| bits(count)).sum()
+        self.counts
+            .iter()
+            .filter(|&&count| count > 0)
+            .map(|&count| bits(count))
+            .fold(0.0, |sum, part| sum + part)
     }
 
     /// The exponents that get a code, most frequent first, the lower first where two are as frequent.
