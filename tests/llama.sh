@@ -119,7 +119,7 @@ for build in stock patched; do
   ask="-p 'Name three colours.' --single-turn --temp 0 -n 32 -c 512 -t 2"
   same "$build: llama-completion" "$folder/llama-completion -m $smollm2 $ask" \
     "$environment $folder/llama-completion -m ${compressed[smollm2]} $ask"
-  text="-f $root/docs/FORMAT.md -c 256 --chunks 4 -t 2 2>&1 | grep 'Final estimate'"
+  text="-f $root/docs/FORMAT.md -c 256 --chunks 4 -t 2 2>&1 | grep -o 'Final estimate.*'"
   same "$build: llama-perplexity" "$folder/llama-perplexity -m $smollm2 $text" \
     "$environment $folder/llama-perplexity -m ${compressed[smollm2]} $text"
 done

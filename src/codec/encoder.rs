@@ -94,7 +94,7 @@ impl Encoder {
             ..Chunk::default()
         };
         for (number, row) in weights.chunks_exact(k).enumerate() {
-            if number as u64 % GROUP == 0 {
+            if (number as u64).is_multiple_of(GROUP) {
                 chunk.coarse.push(chunk.escapes.len() as u64);
             }
             let group = *chunk.coarse.last()?;
