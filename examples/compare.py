@@ -20,7 +20,7 @@ def run(program, model, plugin, *arguments):
     command = [program, "-m", model, "-t", str(THREADS), *arguments]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment)
-        text = process.stdout.read().decode()
+        text = process.stdout.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a BF16 model of the LLaMA architecture with random weights drawn to look trained, for tests and benchmarks.
 
-    make_model.py OUT.gguf [--embd 2048 --ff 5632 --heads 32 --kv-heads 4 --layers 10 --vocab 512]
+    make_model.py OUT.gguf [--embd 2048 --ff 5632 --heads 32 --kv-heads 4 --layers 11 --vocab 512]
                            [--tied] [--experts 8] [--edges] [--seed 0]
 
 Trained matrices have rows and columns of different scale; without that, exponents would be more alike than in real models. The same
@@ -23,7 +23,7 @@ def arguments():
     parser.add_argument("--ff", type=int, default=5632, help="width of the feed-forward part")
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--kv-heads", type=int, default=4)
-    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--layers", type=int, default=11)
     parser.add_argument("--vocab", type=int, default=512, help="tokens, at least 320")
     parser.add_argument("--tied", action="store_true", help="no output matrix of its own")
     parser.add_argument("--experts", type=int, default=0, help="mixture of experts, 2 of them used")
