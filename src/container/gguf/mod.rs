@@ -99,6 +99,9 @@ impl<'a> Gguf<'a> {
 
     /// The bytes of a tensor of this file.
     pub fn bytes(&self, tensor: &TensorInfo) -> &'a [u8] {
+        if tensor.len == 0 {
+            return &[]; // its place may lie beyond the end of the file
+        }
         let start = self.position(tensor) as usize;
         &self.file[start..start + tensor.len as usize]
     }
@@ -126,7 +129,7 @@ impl<'a> Gguf<'a> {
                 });
             }
             let end = u128::from(self.data_start) + u128::from(tensor.offset) + u128::from(tensor.len);
-            if end > u128::from(len) && tensor.len > 0 {
+            if end > u128::from(if tensor.len > 0 { len } else { u64::MAX }) {
                 let start = self.data_start.saturating_add(tensor.offset);
                 return Err(GgufError::TensorBeyondEnd { name: tensor.name.to_owned(), start, end, len });
             }

@@ -1,0 +1,5 @@
+//! The container: any GGUF that is accepted comes back byte for byte, and nothing in a file can do harm.
+
+mod conversion;
+mod file;
+mod round_trip;
