@@ -1,10 +1,11 @@
 //! `convert`: an original becomes a converted file.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table};
+use indicatif::ProgressBar;
 use unweight::codec::Encoder;
 use unweight::container::converted::is_converted;
 use unweight::container::gguf::Gguf;
@@ -47,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = bar("reading", input.len());
     let survey = Survey::take(&input, &gguf, &progress)?;
     progress.finish_and_clear();
-    let mut encoders = survey.encoders(&gguf);
+    let encoders = survey.encoders(&gguf);
     if encoders.iter().all(Option::is_none) {
         let what = if survey.analyses.iter().all(Option::is_none) {
             "it has no BF16 matrices (quantized, F16 and F32 weights are not compressed)"
@@ -60,16 +61,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return report(&gguf, &encoders);
     }
 
-    let output = Output::create(&target, arguments.force, &input.path)?;
-    let progress = bar("writing", 2 * gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>());
-    let writer = Writer { input: &input, gguf: &gguf, survey: &survey, output: &output, progress: &progress };
-    while let Written::Unfit(i) = writer.write(&encoders)? {
-        encoders[i] = None;
-        progress.reset();
-    }
-    progress.finish_and_clear();
-    let (before, after) = (input.len(), output.file().metadata()?.len());
-    output.commit()?;
+    write(&input, &gguf, &survey, encoders, &target, arguments.force)?;
+    let (before, after) = (input.len(), std::fs::metadata(&target)?.len());
     let saved = percent(before.saturating_sub(after), before);
     writeln!(
         stdout(),
@@ -79,6 +72,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         size(after)
     )?;
     Ok(())
+}
+
+/// Converts without a word.
+pub fn quietly(input: &Input, target: &Path) -> Result<()> {
+    let gguf = input.parse()?;
+    let survey = Survey::take(input, &gguf, &ProgressBar::hidden())?;
+    let encoders = survey.encoders(&gguf);
+    write(input, &gguf, &survey, encoders, target, true)
+}
+
+fn write(
+    input: &Input,
+    gguf: &Gguf,
+    survey: &Survey,
+    mut encoders: Vec<Option<Encoder>>,
+    target: &Path,
+    force: bool,
+) -> Result<()> {
+    let output = Output::create(target, force, &input.path)?;
+    let progress = bar("writing", 2 * gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>());
+    let writer = Writer { input, gguf, survey, output: &output, progress: &progress };
+    while let Written::Unfit(i) = writer.write(&encoders)? {
+        encoders[i] = None;
+        progress.reset();
+    }
+    progress.finish_and_clear();
+    output.commit()
 }
 
 /// What would be saved, per group.

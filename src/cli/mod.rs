@@ -1,5 +1,6 @@
 //! The command line: a file per verb. Logic that is not about files and people lives in the library.
 
+mod bench;
 mod blob;
 mod convert;
 mod input;
@@ -43,6 +44,8 @@ enum Verb {
     Verify(verify::Arguments),
     /// Show what is in each tensor of a compressed or an original file
     Inspect(inspect::Arguments),
+    /// Measure this machine: kernels, files, and llama.cpp with --llama
+    Bench(bench::Arguments),
 }
 
 pub fn main() -> ExitCode {
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Restore(arguments) => restore::run(&arguments),
         Verb::Verify(arguments) => verify::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

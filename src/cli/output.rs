@@ -26,12 +26,7 @@ impl Output {
             .permissions(default_permissions())
             .tempfile_in(folder)
             .with_context(|| format!("{}: cannot create a file there", folder.display()))?;
-        let path = temporary.path().to_owned();
-        // An interrupted program leaves nothing behind either. (One handler a process, and one output.)
-        ctrlc::set_handler(move || {
-            let _ = std::fs::remove_file(&path);
-            std::process::exit(130);
-        })?;
+        interrupted::forget_on_signal(temporary.path())?;
         Ok(Self { target: target.to_owned(), force, temporary })
     }
 
@@ -98,4 +93,30 @@ fn same_file(a: &Path, b: &Path) -> Result<bool> {
 /// What a program that creates files plainly would ask for; the umask does the rest.
 fn default_permissions() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+/// An interrupted program leaves nothing behind either.
+mod interrupted {
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, Once, PoisonError};
+
+    use anyhow::Result;
+
+    static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+    /// One file at a time is being written; this is the one now.
+    pub fn forget_on_signal(temporary: &Path) -> Result<()> {
+        static HANDLER: Once = Once::new();
+        *TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner) = Some(temporary.to_owned());
+        let mut result = Ok(());
+        HANDLER.call_once(|| {
+            result = ctrlc::set_handler(|| {
+                if let Some(path) = &*TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = std::fs::remove_file(path);
+                }
+                std::process::exit(130);
+            });
+        });
+        Ok(result?)
+    }
 }

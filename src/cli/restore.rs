@@ -1,7 +1,7 @@
 //! `restore`: a converted file becomes its original again.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -28,11 +28,23 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let input = Input::open(&arguments.input)?;
+    refuse(&arguments.output, arguments.force, &input.path)?;
+    let (len, whole) = restore(&input, &arguments.output, arguments.force)?;
+    let proof = if whole {
+        "identical to the original (BLAKE3)"
+    } else {
+        "weights identical to the original; metadata as a tool has changed them"
+    };
+    writeln!(stdout(), "{}: {}, {proof}", arguments.output.display(), size(len))?;
+    Ok(())
+}
+
+/// Bytes written, and whether they are the whole original.
+pub fn restore(input: &Input, target: &Path, force: bool) -> Result<(u64, bool)> {
     let name = || input.path.display().to_string();
     let converted = Converted::open(input.parse()?).with_context(name)?;
-    let original = Original::new(&input, &converted).with_context(name)?;
-    refuse(&arguments.output, arguments.force, &input.path)?;
-    let output = Output::create(&arguments.output, arguments.force, &input.path)?;
+    let original = Original::new(input, &converted).with_context(name)?;
+    let output = Output::create(target, force, &input.path)?;
     output.set_len(original.len)?;
     let progress = bar("restoring", original.len);
     original
@@ -43,11 +55,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .with_context(name)?;
     progress.finish_and_clear();
     output.commit()?;
-    let proof = if original.whole {
-        "identical to the original (BLAKE3)"
-    } else {
-        "weights identical to the original; metadata as a tool has changed them"
-    };
-    writeln!(stdout(), "{}: {}, {proof}", arguments.output.display(), size(original.len))?;
-    Ok(())
+    Ok((original.len, original.whole))
 }

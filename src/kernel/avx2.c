@@ -345,4 +345,22 @@ static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
         y[i] = t->code_bits == 3 ? dot_row(t, &d, 3, order, row + i, prepared) : dot_row(t, &d, 4, order, row + i, prepared);
 }
 
-const uw_kernels uw_kernels_avx2 = {decode_bf16, prepare, matvec, matmul};
+static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+    if (!is_dot(order)) {
+        uw_kernels_scalar.plain_matvec(weights, order, n, k, prepared, y);
+        return;
+    }
+    const float *x = prepared;
+    for (uint64_t r = 0; r < n; r++, weights += k) {
+        __m256 acc[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+        uint64_t i = 0;
+        for (; i + 32 <= k; i += 32)
+            for (int h = 0; h < 2; h++)
+                accumulate(_mm256_loadu_si256((const __m256i *)(weights + i + 16 * h)), x + i + 16 * h, acc + 2 * h);
+        double sum = finish_dot(order, acc);
+        for (; i < k; i++) sum += (double)(uw_bf16_to_f32(weights[i]) * x[permuted(i)]);
+        y[r] = (float)sum;
+    }
+}
+
+const uw_kernels uw_kernels_avx2 = {decode_bf16, prepare, matvec, plain_matvec, matmul};

@@ -357,4 +357,20 @@ static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     }
 }
 
-const uw_kernels uw_kernels_avx512vbmi2 = {decode_bf16, prepare, matvec, matmul};
+static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+    if (order != UW_DOT_AVX512BF16) {
+        uw_kernels_avx2.plain_matvec(weights, order, n, k, prepared, y);
+        return;
+    }
+    const uint16_t *x = prepared;
+    for (uint64_t r = 0; r < n; r++, weights += k) {
+        __m512 acc[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (uint64_t i = 0; i + UW_BLOCK <= k; i += UW_BLOCK)
+            for (int h = 0; h < 2; h++)
+                acc[h] = _mm512_dpbf16_ps(acc[h], (__m512bh)load(weights + i + 32 * h), (__m512bh)load(x + i + 32 * h));
+        double sum = (double)_mm512_reduce_add_ps(acc[0]) + (double)_mm512_reduce_add_ps(acc[1]);
+        y[r] = tail_words(sum, weights, x, k / UW_BLOCK * UW_BLOCK, k);
+    }
+}
+
+const uw_kernels uw_kernels_avx512vbmi2 = {decode_bf16, prepare, matvec, plain_matvec, matmul};

@@ -108,3 +108,7 @@ void uw_matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, con
                uint64_t columns, float *y, size_t y_stride, void *scratch) {
     kernels()->matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
 }
+
+void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+    kernels()->plain_matvec(weights, order, n, k, prepared, y);
+}

@@ -55,6 +55,14 @@ unsafe extern "C" {
         y_stride: usize,
         scratch: *mut c_void,
     );
+    pub(super) fn uw_plain_matvec(
+        weights: *const u16,
+        order: c_int,
+        n: u64,
+        k: u64,
+        prepared: *const c_void,
+        y: *mut f32,
+    );
     pub(super) fn uw_isa_name(isa: c_int) -> *const c_char;
     pub(super) fn uw_isa_available(isa: c_int) -> c_int;
     pub(super) fn uw_isa_used() -> c_int;

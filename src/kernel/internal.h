@@ -24,6 +24,7 @@ typedef struct uw_kernels {
     void (*prepare)(uw_order, const float *x, uint64_t k, void *prepared);
     void (*matvec)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y,
                    void *scratch);
+    void (*plain_matvec)(const uint16_t *weights, uw_order, uint64_t n, uint64_t k, const void *prepared, float *y);
     void (*matmul)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch);
 } uw_kernels;

@@ -258,3 +258,23 @@ pub fn prepare(order: Order, x: &[f32], prepared: &mut [u8]) {
     // SAFETY: `x` holds k floats, `prepared` as many bytes as the header asks.
     unsafe { ffi::uw_prepare(order as c_int, x.as_ptr(), x.len() as u64, prepared.as_mut_ptr().cast()) }
 }
+
+/// Products of plain BF16 rows of `k` weights with one prepared vector: what [`Tensor::matvec`] is compared with.
+///
+/// # Panics
+/// If `weights` does not hold a row for each of `y`, or `prepared` is too short.
+pub fn plain_matvec(weights: &[u16], k: u64, order: Order, prepared: &[u8], y: &mut [f32]) {
+    assert_eq!(weights.len() as u64, y.len() as u64 * k, "weights");
+    assert!(prepared.len() >= prepared_bytes(k), "prepared length");
+    // SAFETY: every buffer is as long as the header asks.
+    unsafe {
+        ffi::uw_plain_matvec(
+            weights.as_ptr(),
+            order as c_int,
+            y.len() as u64,
+            k,
+            prepared.as_ptr().cast(),
+            y.as_mut_ptr(),
+        );
+    }
+}

@@ -71,4 +71,8 @@ static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     matmul(t, order, row, n, prepared, 0, 1, y, 0, scratch);
 }
 
-const uw_kernels uw_kernels_scalar = {decode_bf16, prepare, matvec, matmul};
+static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+    for (uint64_t i = 0; i < n; i++) y[i] = uw_dot_scalar(order, weights + i * k, prepared, k);
+}
+
+const uw_kernels uw_kernels_scalar = {decode_bf16, prepare, matvec, plain_matvec, matmul};

@@ -96,6 +96,9 @@ void uw_matvec(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n
 void uw_matmul(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                uint64_t columns, float *y, size_t y_stride, void *scratch);
 
+/* The same products with plain BF16 rows of k weights, one after the other: what the bytes are saved from. For benchmarks. */
+void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y);
+
 /* Instruction sets. The best that the machine has is used; the environment variable UNWEIGHT_ISA, read once, lowers it for tests
  * and measurements: one of the names that uw_isa_name() gives. */
 typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_AVX2, UW_ISA_AVX512VBMI2, UW_ISAS } uw_isa;

@@ -1,0 +1,230 @@
+//! The kernels by themselves: in cache, where instructions count, and from memory, where bytes do.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use unweight::codec::{Analysis, Encoder, Shape};
+use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
+
+use super::Row;
+use super::sample::{Sample, ratio};
+
+const K: u64 = 2048;
+/// A matrix that stays in L2: 0.25 MB, or 0.18 compressed.
+const ROWS_IN_CACHE: u64 = 64;
+/// A matrix of 256 MB, or 180 compressed.
+const ROWS_IN_MEMORY: u64 = 1 << 16;
+/// Columns of the product of two matrices.
+const COLUMNS: u64 = 128;
+/// Least time of one measurement in seconds.
+const LEAST: f64 = 0.05;
+
+/// A matrix in both forms.
+struct Matrix {
+    shape: Shape,
+    plain: Vec<u16>,
+    blob: Vec<u8>,
+}
+
+impl Matrix {
+    fn new(rows: u64) -> Self {
+        let shape = Shape { k: K, rows };
+        let plain = trained((K * rows) as usize);
+        let encoder = Encoder::new(&Analysis::of(&plain), shape).expect("such weights get smaller");
+        let blob = encoder.blob(&plain).expect("few escapes");
+        Self { shape, plain, blob }
+    }
+
+    fn tensor(&self) -> Tensor<'_> {
+        Tensor::open(&self.blob, self.shape.k, self.shape.rows).expect("the encoder's blob")
+    }
+}
+
+/// Gaussian weights, as BF16.
+fn trained(count: usize) -> Vec<u16> {
+    let piece = |number: usize| {
+        let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(number as u64 + 1);
+        let mut uniform = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 24) as f32
+        };
+        let mut gaussian = move || (0..6).map(|_| uniform()).sum::<f32>() - 3.0;
+        (0..K as usize).map(move |_| ((gaussian() * 0.03).to_bits() >> 16) as u16).collect::<Vec<u16>>()
+    };
+    (0..count / K as usize).into_par_iter().flat_map_iter(piece).collect()
+}
+
+/// Weights per second of one run after the other, for at least [`LEAST`] seconds.
+fn rate(weights: u64, mut run: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut done = 0;
+    while start.elapsed().as_secs_f64() < LEAST {
+        run();
+        done += weights;
+    }
+    done as f64 / start.elapsed().as_secs_f64()
+}
+
+/// One kernel on one matrix: weights per second.
+type Kernel<'a> = Box<dyn Fn(&ThreadPool) -> f64 + Sync + 'a>;
+
+pub fn measure(rounds: u32) -> Vec<Row> {
+    let (near, far) = (Matrix::new(ROWS_IN_CACHE), Matrix::new(ROWS_IN_MEMORY));
+    let (dot, tile) = match Isa::used() {
+        Isa::Avx512Vbmi2 => (Order::DotAvx512Bf16, Order::TileAvx512Bf16),
+        Isa::Avx2 => (Order::DotAvx2, Order::TileAvx2),
+        Isa::Scalar => (Order::DotPlain, Order::DotPlain),
+    };
+    let most = rayon::current_num_threads();
+    let mut rows = Vec::new();
+    for threads in if most > 1 { vec![1, most] } else { vec![1] } {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        if threads == 1 {
+            rows.extend(compare(
+                "in L2",
+                &pool,
+                rounds,
+                &[
+                    ("plain BF16 dot", plain_dot(&near, dot)),
+                    ("decode and dot", compressed_dot(&near, dot)),
+                    ("decode", decode(&near)),
+                ],
+            ));
+        }
+        rows.extend(compare(
+            "from memory",
+            &pool,
+            rounds,
+            &[
+                ("plain BF16 dot", plain_dot(&far, dot)),
+                ("read of as many bytes", read(&far)),
+                ("decode and dot", compressed_dot(&far, dot)),
+                ("decode", decode(&far)),
+                ("decode and product with 128 columns", product(&far, tile)),
+            ],
+        ));
+    }
+    rows
+}
+
+/// Measures kernels in turn; ratios are to the first.
+fn compare(place: &str, pool: &ThreadPool, rounds: u32, kernels: &[(&str, Kernel)]) -> Vec<Row> {
+    let mut values = vec![Vec::new(); kernels.len()];
+    for _ in 0..rounds {
+        for (values, (_, kernel)) in values.iter_mut().zip(kernels) {
+            values.push(kernel(pool) / 1e9);
+        }
+    }
+    let row = |(i, ((name, _), sample)): (usize, (&(&str, Kernel), &Vec<f64>))| Row {
+        what: format!("{name}, {place}"),
+        threads: pool.current_num_threads(),
+        unit: "G weights/s",
+        sample: Sample::of(sample),
+        ratio: (i > 0).then(|| ratio(sample, &values[0])),
+    };
+    kernels.iter().zip(&values).enumerate().map(row).collect()
+}
+
+fn activations(order: Order, seed: usize) -> Vec<u8> {
+    let x: Vec<f32> = (0..K as usize).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect();
+    let mut prepared = vec![0; prepared_bytes(K)];
+    prepare(order, &x, &mut prepared);
+    prepared
+}
+
+/// Rows that a thread takes at a time.
+const CHUNK: usize = 64;
+
+fn plain_dot(matrix: &Matrix, order: Order) -> Kernel<'_> {
+    let prepared = activations(order, 1);
+    Box::new(move |pool| {
+        let mut y = vec![0f32; matrix.shape.rows as usize];
+        pool.install(|| {
+            rate(matrix.plain.len() as u64, || {
+                let weights = matrix.plain.par_chunks(CHUNK * K as usize);
+                y.par_chunks_mut(CHUNK)
+                    .zip(weights)
+                    .for_each(|(y, w)| plain_matvec(w, K, order, &prepared, y));
+                black_box(&y);
+            })
+        })
+    })
+}
+
+fn compressed_dot(matrix: &Matrix, order: Order) -> Kernel<'_> {
+    let prepared = activations(order, 1);
+    Box::new(move |pool| {
+        let (tensor, mut y) = (matrix.tensor(), vec![0f32; matrix.shape.rows as usize]);
+        pool.install(|| {
+            rate(matrix.plain.len() as u64, || {
+                y.par_chunks_mut(CHUNK).enumerate().for_each_init(
+                    || vec![0; scratch_bytes(K)],
+                    |scratch, (i, y)| tensor.matvec(order, (i * CHUNK) as u64, &prepared, y, scratch),
+                );
+                black_box(&y);
+            })
+        })
+    })
+}
+
+fn decode(matrix: &Matrix) -> Kernel<'_> {
+    Box::new(move |pool| {
+        let tensor = matrix.tensor();
+        pool.install(|| {
+            rate(matrix.plain.len() as u64, || {
+                (0..matrix.shape.rows / CHUNK as u64).into_par_iter().for_each_init(
+                    || vec![0u16; K as usize],
+                    |out, chunk| {
+                        for row in chunk * CHUNK as u64..(chunk + 1) * CHUNK as u64 {
+                            tensor.decode_bf16(row, 1, out);
+                            black_box(&out);
+                        }
+                    },
+                );
+            })
+        })
+    })
+}
+
+/// The limit: the blob's bytes read, and nothing else.
+fn read(matrix: &Matrix) -> Kernel<'_> {
+    Box::new(move |pool| {
+        pool.install(|| {
+            rate(matrix.plain.len() as u64, || {
+                let sum = |chunk: &[u8]| {
+                    chunk.as_chunks::<8>().0.iter().fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word))
+                };
+                black_box(matrix.blob.par_chunks(1 << 18).map(sum).reduce(|| 0, |a, b| a ^ b));
+            })
+        })
+    })
+}
+
+fn product(matrix: &Matrix, order: Order) -> Kernel<'_> {
+    const TILE: u64 = 16;
+    let prepared: Vec<u8> = (0..COLUMNS as usize).flat_map(|column| activations(order, column)).collect();
+    // A part of the matrix is enough: this is bound by arithmetic.
+    let rows = matrix.shape.rows.min(4096);
+    Box::new(move |pool| {
+        let tensor = matrix.tensor();
+        pool.install(|| {
+            rate(rows * K, || {
+                (0..rows / TILE).into_par_iter().for_each_init(
+                    || (vec![0; scratch_bytes(K)], vec![0f32; (TILE * COLUMNS) as usize]),
+                    |(scratch, y), tile| {
+                        let (y, stride) = (y.as_mut_ptr(), TILE as usize);
+                        // SAFETY: `y` holds a column of TILE floats for each of COLUMNS, and is this thread's.
+                        unsafe {
+                            tensor.matmul(order, tile * TILE, TILE, &prepared, COLUMNS, y, stride, scratch)
+                        };
+                        black_box(y);
+                    },
+                );
+            })
+        })
+    })
+}

@@ -1,0 +1,91 @@
+//! llama.cpp's own benchmark, on the original and on the compressed file in turn.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::Row;
+use super::sample::{Sample, ratio};
+use crate::cli::convert;
+use crate::cli::input::Input;
+
+/// Columns in a batch: small ones (speculative decoding, several users), and prompts.
+const BATCHES: &str = "2,4,8,128,512";
+const GENERATED: &str = "32";
+
+/// One line of llama-bench's JSON.
+#[derive(Deserialize)]
+struct Test {
+    n_prompt: u32,
+    n_gen: u32,
+    avg_ts: f64,
+}
+
+type Speeds = BTreeMap<(u32, u32), Vec<f64>>;
+
+pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Result<Vec<Row>> {
+    let input = Input::open(original)?;
+    let beside = original.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new().prefix(".unweight-bench-").tempdir_in(beside)?;
+    let compressed = temporary.path().join("compressed.gguf");
+    convert::quietly(&input, &compressed)?;
+    drop(input);
+    let program = folder.join("llama-bench");
+    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut rows = Vec::new();
+    for threads in if most > 1 { vec![1, most] } else { vec![1] } {
+        let (mut plain, mut ours) = (Speeds::new(), Speeds::new());
+        for _ in 0..rounds {
+            one_round(&program, original, None, threads, &mut plain)?;
+            one_round(&program, &compressed, Some(plugin), threads, &mut ours)?;
+        }
+        for (&(prompt, generated), base) in &plain {
+            let values =
+                ours.get(&(prompt, generated)).context("llama-bench ran different tests on the two files")?;
+            let what = if generated > 0 { "generation".to_owned() } else { format!("batch of {prompt}") };
+            let row = |name: &str, values: &[f64], ratio| Row {
+                what: format!("{what}, {name}"),
+                threads,
+                unit: "tokens/s",
+                sample: Sample::of(values),
+                ratio,
+            };
+            rows.push(row("original", base, None));
+            rows.push(row("compressed", values, Some(ratio(values, base))));
+        }
+    }
+    Ok(rows)
+}
+
+fn one_round(
+    program: &Path,
+    model: &Path,
+    plugin: Option<&Path>,
+    threads: usize,
+    speeds: &mut Speeds,
+) -> Result<()> {
+    let mut command = Command::new(program);
+    command.arg("-m").arg(model).args(["-t", &threads.to_string(), "-r", "1", "-o", "json"]);
+    command.args(["-p", BATCHES, "-n", GENERATED]).env_remove("GGML_BACKEND_PATH");
+    if let Some(plugin) = plugin {
+        command.env("GGML_BACKEND_PATH", plugin);
+    }
+    let output = command.output().with_context(|| program.display().to_string())?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} failed on {}: {}",
+            program.display(),
+            model.display(),
+            errors.lines().last().unwrap_or_default()
+        );
+    }
+    let tests: Vec<Test> = serde_json::from_slice(&output.stdout).context("llama-bench's output")?;
+    for test in tests {
+        speeds.entry((test.n_prompt, test.n_gen)).or_default().push(test.avg_ts);
+    }
+    Ok(())
+}
