@@ -116,6 +116,11 @@ impl File {
         file
     }
 
+    pub fn with_kv(mut self, key: &str, value: Value) -> Self {
+        self.kv.push((key.to_owned(), value));
+        self
+    }
+
     /// Puts the tensors one after the other in this order, each behind a gap of so many times the alignment.
     pub fn place(&mut self, order: &[(usize, u64)]) {
         let mut end = 0u64;

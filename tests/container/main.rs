@@ -2,4 +2,6 @@
 
 mod conversion;
 mod file;
+mod malformed;
+mod memory;
 mod round_trip;

@@ -18,9 +18,6 @@ use super::cursor::{Cursor, EndOfBytes};
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 const ALIGNMENT_KEY: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// A key needs at least a length, a type and one byte of value; a tensor info a length, a dimension, a type and an offset.
-const LEAST_KV_BYTES: u64 = 13;
-const LEAST_INFO_BYTES: u64 = 32;
 
 /// A parsed file. Everything in it has been checked against the file's length.
 #[derive(Debug)]
@@ -161,9 +158,8 @@ fn parse_version(cursor: &mut Cursor, file: &[u8]) -> Result<u32, GgufError> {
 }
 
 fn parse_kv<'a>(cursor: &mut Cursor<'a>, count: u64) -> Result<Vec<Kv<'a>>, GgufError> {
-    // The count sizes the vector only as far as the bytes could hold it.
-    let most = cursor.remaining() as u64 / LEAST_KV_BYTES;
-    let mut kv = Vec::with_capacity(count.min(most) as usize);
+    // Grows with what is read: what a pair takes in memory is several times what it takes in the file.
+    let mut kv = Vec::new();
     let mut seen = HashSet::new();
     for _ in 0..count {
         let pair = Kv::parse(cursor)?;
@@ -185,8 +181,7 @@ fn alignment(kv: &[Kv]) -> Result<u64, GgufError> {
 }
 
 fn parse_infos<'a>(cursor: &mut Cursor<'a>, count: u64) -> Result<Vec<TensorInfo<'a>>, GgufError> {
-    let most = cursor.remaining() as u64 / LEAST_INFO_BYTES;
-    let mut tensors = Vec::with_capacity(count.min(most) as usize);
+    let mut tensors = Vec::new();
     for _ in 0..count {
         tensors.push(parse_info(cursor)?);
     }

@@ -9,7 +9,7 @@ use crate::container::gguf::{Dims, TensorType};
 const ENCODING_PLAIN: u32 = 0;
 const FIXED_BYTES: u64 = 8 + 32 + 8 + 8 + 3 * 8;
 /// An entry with an empty name, one dimension and no carrier.
-const LEAST_ENTRY_BYTES: usize = 4 + 4 + 4 + 8 + 3 * 8 + 4;
+const LEAST_ENTRY_BYTES: u64 = 4 + 4 + 4 + 8 + 3 * 8 + 4;
 const CARRIER_BYTES: u64 = 4 * 8;
 
 /// Bytes of the pool.
@@ -78,10 +78,7 @@ pub fn index_bytes<'a>(tensors: impl Iterator<Item = (&'a str, &'a Dims, bool)>)
         + tensors
             .map(|(name, dims, carrier)| {
                 let dims = 8 * dims.as_slice().len() as u64;
-                LEAST_ENTRY_BYTES as u64 - 8
-                    + name.len() as u64
-                    + dims
-                    + if carrier { CARRIER_BYTES } else { 0 }
+                LEAST_ENTRY_BYTES - 8 + name.len() as u64 + dims + if carrier { CARRIER_BYTES } else { 0 }
             })
             .sum::<u64>()
 }
@@ -130,8 +127,6 @@ impl Index {
         }
         let mut cursor = Cursor::new(bytes);
         let mut index = parse_fixed(&mut cursor, &header)?;
-        let most = bytes.len() / LEAST_ENTRY_BYTES;
-        index.entries.reserve_exact(most.min(header.tensors as usize));
         for number in 0..header.tensors {
             index.entries.push(parse_entry(&mut cursor, number)?);
         }
