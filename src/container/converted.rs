@@ -25,6 +25,8 @@ pub enum ConvertedError {
     Tensor { name: String, what: &'static str },
     #[error("the index lists {listed} tensors, the file has {found}")]
     Count { listed: usize, found: usize },
+    #[error("the pool lists {listed} carriers, the metadata say {said}")]
+    Carriers { listed: u32, said: u32 },
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
@@ -66,6 +68,9 @@ impl<'a> Converted<'a> {
         let (position, len) = pool_extent(&gguf, first, count)?;
         let pool = &gguf.file()[position as usize..(position + len) as usize];
         let (header, index) = Index::parse(pool)?;
+        if header.carriers != count {
+            return Err(ConvertedError::Carriers { listed: header.carriers, said: count });
+        }
         let converted = Self { gguf, pool, pool_position: position, header, index };
         converted.check_agreement(first)?;
         Ok(converted)
@@ -117,7 +122,9 @@ impl<'a> Converted<'a> {
                 }
                 Stored::Plain => {}
                 Stored::Blob { carrier_offset, .. } => {
-                    if self.gguf.position(tensor) != self.pool_position + carrier_offset {
+                    let offset = self.gguf.position(tensor).checked_sub(self.pool_position);
+                    let inside = carrier_offset < self.pool.len() as u64;
+                    if offset != Some(carrier_offset) || !inside {
                         return Err(wrong(entry, "its carrier is not where the index says"));
                     }
                 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use unweight::container::gguf::TensorType;
+use unweight::container::gguf::{Gguf, TensorType};
 
 /// A metadata value.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// Type id and bytes of a value of fixed size.
+    /// Type id and bytes of a value of fixed size, or of any other, ready made.
     Scalar(u32, Vec<u8>),
     String(String),
     /// Type id of the items, and the items.
@@ -114,6 +114,20 @@ impl File {
         let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
         file.place(&order);
         file
+    }
+
+    /// A valid file, taken apart. What lies between its tensors is lost.
+    pub fn read(bytes: &[u8]) -> Self {
+        let gguf = Gguf::parse(bytes).unwrap();
+        let kv = gguf.kv.iter().map(|kv| (kv.key.to_owned(), Value::Scalar(kv.ty, kv.value.to_vec())));
+        let tensors = gguf.tensors.iter().map(|tensor| Tensor {
+            name: tensor.name.to_owned(),
+            ty: tensor.ty.id(),
+            dims: tensor.dims.as_slice().to_vec(),
+            offset: tensor.offset,
+            data: gguf.bytes(tensor).to_vec(),
+        });
+        Self { version: gguf.version, kv: kv.collect(), tensors: tensors.collect(), filler: 0, trailing: 0 }
     }
 
     pub fn with_kv(mut self, key: &str, value: Value) -> Self {

@@ -1,7 +1,9 @@
 //! The container: any GGUF that is accepted comes back byte for byte, and nothing in a file can do harm.
 
 mod conversion;
+mod damage;
 mod file;
 mod malformed;
 mod memory;
 mod round_trip;
+mod tampered;
