@@ -1,4 +1,5 @@
 use super::blob::{BlobLayout, Encoding, Shape};
+use super::constants::LONGEST_ROW;
 use super::exponent;
 
 /// How often each exponent occurs in a tensor. Analyses of parts add up, in any order.
@@ -75,6 +76,9 @@ impl Analysis {
 
     /// The encoding with the smallest blob, and its length; `None` where none is smaller than the tensor or may be used.
     pub fn best(&self, shape: Shape) -> Option<(Encoding, BlobLayout)> {
+        if shape.k > LONGEST_ROW {
+            return None;
+        }
         Encoding::ALL
             .into_iter()
             .filter(|&encoding| self.escapes(encoding) <= u64::from(u32::MAX))

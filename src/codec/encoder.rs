@@ -98,9 +98,8 @@ impl Encoder {
                 chunk.coarse.push(chunk.escapes.len() as u64);
             }
             let group = *chunk.coarse.last()?;
-            chunk
-                .fine
-                .extend_from_slice(&u16::try_from(chunk.escapes.len() as u64 - group).ok()?.to_le_bytes());
+            let start = (chunk.escapes.len() as u64 - group) as u16;
+            chunk.fine.extend_from_slice(&start.to_le_bytes());
             let (full, rest) = row.as_chunks::<PLACES>();
             for block in full {
                 self.encode_block(block, PLACES, &mut chunk);
@@ -109,6 +108,9 @@ impl Encoder {
                 let mut block = [0; PLACES];
                 block[..rest.len()].copy_from_slice(rest);
                 self.encode_block(&block, rest.len(), &mut chunk);
+            }
+            if chunk.escapes.len() as u64 - group > u64::from(u16::MAX) {
+                return None;
             }
         }
         Some(chunk)
@@ -188,5 +190,95 @@ impl Encoder {
     pub fn forced(analysis: &Analysis, shape: Shape, encoding: Encoding) -> Option<Self> {
         let layout = BlobLayout::new(encoding, shape, analysis.escapes(encoding))?;
         Some(Self::with(analysis, shape, encoding, layout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::constants::LONGEST_ROW;
+    use crate::codec::oracle;
+
+    /// Weights of a few exponents, and, as often as `wild` of 16 says, any.
+    pub fn weights(n: u64, wild: u64) -> Vec<u16> {
+        let mut state = n;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bits = (state >> 40) as u16;
+            let exponent = 120 + (state >> 33 & 3) as u16;
+            if state >> 60 < wild { bits } else { bits & 0x807F | exponent << 7 }
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn too_many_escapes_in_a_group_are_refused() {
+        let shape = Shape { k: 5000, rows: 16 };
+        let weights: Vec<u16> = (0..shape.k * shape.rows).map(|i| (i % 256) as u16 * 128).collect();
+        let encoder = |weights: &[u16], shape| {
+            Encoder::forced(&Analysis::of(weights), shape, Encoding::Bf16Palette7).unwrap()
+        };
+        assert!(encoder(&weights, shape).blob(&weights).is_none());
+        // The last row of a group has no row after it to notice.
+        let one = Shape { k: shape.k * shape.rows, rows: 1 };
+        assert!(encoder(&weights, one).blob(&weights).is_none());
+        let fewer = Shape { k: 4000, rows: 16 };
+        assert!(encoder(&weights[..64_000], fewer).blob(&weights[..64_000]).is_some());
+    }
+
+    #[test]
+    fn rows_longer_than_the_format_allows_stay_plain() {
+        let analysis = Analysis::of(&weights(LONGEST_ROW + 1, 0));
+        assert!(Encoder::new(&analysis, Shape { k: LONGEST_ROW + 1, rows: 1 }).is_none());
+        assert!(Encoder::new(&analysis, Shape { k: LONGEST_ROW, rows: 1 }).is_some());
+    }
+
+    #[test]
+    fn nothing_has_no_encoding() {
+        for shape in [Shape { k: 0, rows: 0 }, Shape { k: 0, rows: 9 }, Shape { k: 9, rows: 0 }] {
+            assert!(Encoder::new(&Analysis::default(), shape).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_give_the_blob_of_the_whole(
+            k in 1u64..150, rows in 1u64..100, wild in 0u64..6, groups in 1u64..4, four in any::<bool>(),
+        ) {
+            let encoding = Encoding::ALL[usize::from(four)];
+            let weights = weights(k * rows, wild);
+            let mut analysis = Analysis::default();
+            let mut blob = Vec::new();
+            for part in weights.chunks(7) {
+                analysis.add(&Analysis::of(part));
+            }
+            prop_assert_eq!(&analysis, &Analysis::of(&weights));
+            let encoder = Encoder::forced(&analysis, Shape { k, rows }, encoding).unwrap();
+            blob.resize(encoder.layout.len as usize, 0);
+            blob[..64].copy_from_slice(&encoder.header());
+            let (mut row, mut before) = (0, 0);
+            for part in weights.chunks((groups * GROUP * k) as usize) {
+                let chunk = encoder.encode(part).unwrap();
+                for (at, bytes) in encoder.regions(row, before, &chunk) {
+                    blob[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+                }
+                row += part.len() as u64 / k;
+                before += chunk.escapes.len() as u64;
+            }
+            prop_assert_eq!(before, encoder.escapes());
+            prop_assert!(encoder.blob(&weights).unwrap() == blob);
+            prop_assert_eq!(oracle::decode(&blob, encoding, Shape { k, rows }).unwrap(), weights);
+        }
+
+        #[test]
+        fn the_smallest_blob_is_chosen(k in 1u64..150, rows in 1u64..30, wild in 0u64..17) {
+            let (weights, shape) = (weights(k * rows, wild), Shape { k, rows });
+            let analysis = Analysis::of(&weights);
+            let forced = Encoding::ALL.map(|e| Encoder::forced(&analysis, shape, e).unwrap().layout.len);
+            let least = forced.into_iter().min().filter(|&len| len < 2 * k * rows);
+            prop_assert_eq!(Encoder::new(&analysis, shape).map(|encoder| encoder.layout.len), least);
+        }
     }
 }

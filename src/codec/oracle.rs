@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::blob::{BlobLayout, Encoding, Shape};
-use super::constants::{BLOCK, GROUP, HEADER_BYTES};
+use super::constants::{BLOCK, GROUP, HEADER_BYTES, LONGEST_ROW};
 use super::weight_at;
 
 /// What is wrong with a blob.
@@ -11,6 +11,8 @@ use super::weight_at;
 pub enum BlobError {
     #[error("the blob has {found} bytes, {needed} are needed")]
     Length { found: u64, needed: u64 },
+    #[error("rows of {0} weights are longer than the format allows")]
+    RowLength(u64),
     #[error("the blob's header contradicts its index entry")]
     Header,
     #[error("reserved or padding bytes are not zero")]
@@ -60,6 +62,9 @@ struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     fn open(bytes: &'a [u8], encoding: Encoding, shape: Shape) -> Result<Self, BlobError> {
+        if shape.k > LONGEST_ROW {
+            return Err(BlobError::RowLength(shape.k));
+        }
         let short = BlobError::Length { found: bytes.len() as u64, needed: HEADER_BYTES };
         let header = bytes.get(..HEADER_BYTES as usize).ok_or(short)?;
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));
@@ -123,5 +128,112 @@ impl<'a> Blob<'a> {
             }
             Encoding::Bf16Palette15 => self.bytes[start + place % 32] >> (4 * (place / 32)) & 15,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Analysis, Encoder};
+
+    const SHAPE: Shape = Shape { k: 70, rows: 18 };
+
+    /// Weights with two rare exponents in every row, and their blob.
+    fn sample(encoding: Encoding) -> (Vec<u16>, Vec<u8>) {
+        let exponent = |i: u16| if i.is_multiple_of(35) { 200 + i / 35 % 40 } else { 120 + i % 5 };
+        let weights: Vec<u16> = (0..70 * 18).map(|i| exponent(i) << 7 | ((i * 51) & 0x807F)).collect();
+        let encoder = Encoder::forced(&Analysis::of(&weights), SHAPE, encoding).unwrap();
+        let blob = encoder.blob(&weights).unwrap();
+        (weights, blob)
+    }
+
+    fn refusal(change: impl FnOnce(&mut Vec<u8>, &BlobLayout)) -> BlobError {
+        let encoding = Encoding::Bf16Palette7;
+        let (_, mut blob) = sample(encoding);
+        let layout = BlobLayout::new(encoding, SHAPE, u64::from(blob[16])).unwrap();
+        change(&mut blob, &layout);
+        decode(&blob, encoding, SHAPE).unwrap_err()
+    }
+
+    #[test]
+    fn no_flipped_bit_goes_unnoticed() {
+        for encoding in Encoding::ALL {
+            let (weights, mut blob) = sample(encoding);
+            assert_eq!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
+            for bit in (0..8 * blob.len()).step_by(3) {
+                blob[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights), "bit {bit}");
+                blob[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let len = sample(Encoding::Bf16Palette7).1.len() as u64;
+        let wrong = |found| BlobError::Length { found, needed: len };
+        assert_eq!(refusal(|blob, _| blob.push(0)), wrong(len + 1));
+        assert_eq!(refusal(|blob, _| blob.truncate(blob.len() - 1)), wrong(len - 1));
+        assert_eq!(refusal(|blob, _| blob.truncate(63)), BlobError::Length { found: 63, needed: 64 });
+    }
+
+    #[test]
+    fn headers() {
+        for at in [0, 8, 24] {
+            assert_eq!(refusal(|blob, _| blob[at] ^= 1), BlobError::Header);
+        }
+        assert_eq!(refusal(|blob, _| blob[16..24].fill(0xFF)), BlobError::Header);
+        let (_, blob) = sample(Encoding::Bf16Palette7);
+        for shape in [Shape { k: 64, rows: 18 }, Shape { k: 18, rows: 70 }, Shape { k: 70, rows: u64::MAX }] {
+            assert_eq!(decode(&blob, Encoding::Bf16Palette7, shape), Err(BlobError::Header));
+        }
+        assert_eq!(decode(&blob, Encoding::Bf16Palette15, SHAPE), Err(BlobError::Header));
+    }
+
+    #[test]
+    fn rows_that_are_too_long() {
+        let shape = Shape { k: LONGEST_ROW + 1, rows: 1 };
+        let encoder = Encoder::forced(&Analysis::default(), shape, Encoding::Bf16Palette7).unwrap();
+        let mut blob = vec![0; encoder.layout.len as usize];
+        blob[..64].copy_from_slice(&encoder.header());
+        assert_eq!(decode(&blob, encoder.encoding, shape), Err(BlobError::RowLength(shape.k)));
+    }
+
+    #[test]
+    fn padding() {
+        for at in [25, 31, 39, 48, 63] {
+            assert_eq!(refusal(|blob, _| blob[at] = 1), BlobError::Padding);
+        }
+        for end in [|l: &BlobLayout| l.fine, |l: &BlobLayout| l.escapes, |l: &BlobLayout| l.len] {
+            assert_eq!(refusal(|blob, layout| blob[end(layout) as usize - 1] = 1), BlobError::Padding);
+        }
+    }
+
+    #[test]
+    fn row_starts() {
+        // Of the 36 rare exponents, the two of the first row are in the palette.
+        let second = refusal(|blob, layout| blob[layout.fine as usize + 2] += 1);
+        assert_eq!(second, BlobError::RowStart { row: 1, found: 0, said: 1 });
+        let group = refusal(|blob, layout| blob[layout.coarse as usize + 4] -= 1);
+        assert_eq!(group, BlobError::RowStart { row: 16, found: 30, said: 29 });
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(refusal(|blob, _| blob[16] -= 1), BlobError::Padding);
+        assert_eq!(refusal(|blob, _| blob[16] += 1), BlobError::Escapes { used: 34, listed: 35 });
+        let one_more = refusal(|blob, layout| {
+            let last_block = layout.codes as usize + 35 * 24;
+            blob[last_block] |= 3;
+            blob[last_block + 16] |= 1;
+        });
+        assert_eq!(one_more, BlobError::Escapes { used: 35, listed: 34 });
+    }
+
+    #[test]
+    fn ends_of_rows() {
+        // The row's second block has 6 weights, at places 0 to 5.
+        let past = |layout: &BlobLayout| layout.sign_mantissa as usize + 64 + 6;
+        assert_eq!(refusal(|blob, layout| blob[past(layout)] = 1), BlobError::RowEnd(0));
     }
 }
