@@ -1,6 +1,7 @@
 //! The container: any GGUF that is accepted comes back byte for byte, and nothing in a file can do harm.
 
 mod conversion;
+mod cross_check;
 mod damage;
 mod file;
 mod malformed;
