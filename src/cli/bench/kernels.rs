@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use unweight::codec::constants::BLOCK;
 use unweight::codec::{Analysis, Encoder, Shape};
 use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
 
@@ -69,6 +70,27 @@ fn rate(weights: u64, mut run: impl FnMut()) -> f64 {
     done as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Cycles per second, from a chain of additions that wait for each other, one a cycle.
+fn clock() -> f64 {
+    const STEPS: u64 = 20_000_000;
+    let start = Instant::now();
+    let mut x = 0u64;
+    for _ in 0..STEPS {
+        // SAFETY: an addition. In assembly because a compiler would take the chain apart.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::asm!("add {0}, 1", inout(reg) x, options(nomem, nostack))
+        };
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!("add {0}, {0}, #1", inout(reg) x, options(nomem, nostack))
+        };
+    }
+    black_box(x);
+    STEPS as f64 / start.elapsed().as_secs_f64()
+}
+
 /// One kernel on one matrix: weights per second.
 type Kernel<'a> = Box<dyn Fn(&ThreadPool) -> f64 + Sync + 'a>;
 
@@ -84,8 +106,7 @@ pub fn measure(rounds: u32) -> Vec<Row> {
     for threads in if most > 1 { vec![1, most] } else { vec![1] } {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         if threads == 1 {
-            rows.extend(compare(
-                "in L2",
+            rows.extend(cycles(
                 &pool,
                 rounds,
                 &[
@@ -127,6 +148,26 @@ fn compare(place: &str, pool: &ThreadPool, rounds: u32, kernels: &[(&str, Kernel
         ratio: (i > 0).then(|| ratio(sample, &values[0])),
     };
     kernels.iter().zip(&values).enumerate().map(row).collect()
+}
+
+/// Measures kernels in turn on one thread, in cycles of the clock of the moment: fewer are better.
+fn cycles(pool: &ThreadPool, rounds: u32, kernels: &[(&str, Kernel)]) -> Vec<Row> {
+    let mut values = vec![Vec::new(); kernels.len()];
+    for _ in 0..rounds {
+        for (values, (_, kernel)) in values.iter_mut().zip(kernels) {
+            let before = clock();
+            let rate = kernel(pool);
+            values.push(BLOCK as f64 * (before + clock()) / 2.0 / rate);
+        }
+    }
+    let row = |((name, _), sample): (&(&str, Kernel), &Vec<f64>)| Row {
+        what: format!("{name}, in L2"),
+        threads: 1,
+        unit: "cycles per 64 weights",
+        sample: Sample::of(sample),
+        ratio: None,
+    };
+    kernels.iter().zip(&values).map(row).collect()
 }
 
 fn activations(order: Order, seed: usize) -> Vec<u8> {
