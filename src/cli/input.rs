@@ -12,7 +12,7 @@ use unweight::container::gguf::Gguf;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes read, hashed and coded at a time: enough to keep all cores busy, little against the memory limit.
-pub const WINDOW: u64 = 16 << 20;
+pub const WINDOW: u64 = 4 << 20;
 
 /// An input file.
 pub struct Input {

@@ -4,16 +4,12 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rayon::prelude::*;
 use unweight::container::converted::Converted;
 
 use super::input::Input;
 use super::original::Original;
 use super::output::{Output, refuse};
 use super::progress::{bar, size};
-
-/// Threads write pieces of this many bytes.
-const PIECE: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -47,12 +43,7 @@ pub fn restore(input: &Input, target: &Path, force: bool) -> Result<(u64, bool)>
     let output = Output::create(target, force, &input.path)?;
     output.set_len(original.len)?;
     let progress = bar("restoring", original.len);
-    original
-        .replay(&progress, |piece| {
-            let pieces = piece.bytes.par_chunks(PIECE).enumerate();
-            pieces.try_for_each(|(i, bytes)| output.write(piece.position + (i * PIECE) as u64, bytes))
-        })
-        .with_context(name)?;
+    original.replay(&progress, |piece| output.write(piece.position, piece.bytes)).with_context(name)?;
     progress.finish_and_clear();
     output.commit()?;
     Ok((original.len, original.whole))

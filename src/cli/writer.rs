@@ -91,35 +91,34 @@ impl Writer<'_> {
         let window = encoder.rows_for(WINDOW);
         let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
         let mut buffer = vec![0u16; window.min(shape.rows) as usize * k];
-        let mut escapes = 0;
-        for row in (0..shape.rows).step_by(window as usize) {
-            let rows = window.min(shape.rows - row);
-            let weights = &mut buffer[..rows as usize * k];
+        let mut encode = |row: u64| -> Result<Option<Vec<Chunk>>> {
+            let weights = &mut buffer[..window.min(shape.rows.saturating_sub(row)) as usize * k];
             self.input
                 .read(self.gguf.position(tensor) + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
-            let chunks: Option<Vec<Chunk>> =
-                weights.par_chunks(piece as usize * k).map(|rows| encoder.encode(rows)).collect();
-            let Some(chunks) = chunks else { return Ok(false) };
-            let mut placed = Vec::with_capacity(chunks.len());
-            for (i, chunk) in chunks.into_iter().enumerate() {
-                let count = chunk.escapes.len() as u64;
-                placed.push((row + i as u64 * piece, escapes, chunk));
-                escapes += count;
-            }
-            placed
-                .par_iter()
-                .try_for_each(|(row, before, chunk)| self.write_chunk(encoder, to, *row, *before, chunk))?;
-            self.progress.inc(rows * row_bytes);
+            Ok(weights.par_chunks(piece as usize * k).map(|rows| encoder.encode(rows)).collect())
+        };
+        let mut escapes = 0;
+        let mut ready = encode(0)?;
+        for row in (0..shape.rows).step_by(window as usize) {
+            let Some(chunks) = ready else { return Ok(false) };
+            // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
+            let write = || -> Result<u64> {
+                let mut before = escapes;
+                for (i, chunk) in chunks.iter().enumerate() {
+                    for (at, bytes) in encoder.regions(row + i as u64 * piece, before, chunk) {
+                        self.output.write(to + at, &bytes)?;
+                    }
+                    before += chunk.escapes.len() as u64;
+                }
+                Ok(before)
+            };
+            let (written, next) = rayon::join(write, || encode(row + window));
+            escapes = written?;
+            ready = next?;
+            self.progress.inc(window.min(shape.rows - row) * row_bytes);
         }
         ensure!(escapes == encoder.escapes(), "{}: changed while it was read", self.input.path.display());
         Ok(true)
-    }
-
-    fn write_chunk(&self, encoder: &Encoder, to: u64, row: u64, before: u64, chunk: &Chunk) -> Result<()> {
-        for (at, bytes) in encoder.regions(row, before, chunk) {
-            self.output.write(to + at, &bytes)?;
-        }
-        Ok(())
     }
 
     /// Reads a tensor back from the written file and compares it with what the survey saw.

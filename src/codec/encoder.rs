@@ -14,8 +14,6 @@ pub struct Encoder {
     pub layout: BlobLayout,
     escapes: u64,
     palette: Vec<u8>,
-    /// Code by exponent; the escape code where the palette has none.
-    codes: [u8; 256],
 }
 
 /// The coded form of some rows: what goes into each region of the blob. Row starts count from the chunk's first escape.
@@ -39,11 +37,7 @@ impl Encoder {
 
     fn with(analysis: &Analysis, shape: Shape, encoding: Encoding, layout: BlobLayout) -> Self {
         let palette = analysis.palette(encoding);
-        let mut codes = [encoding.palette_len() as u8; 256];
-        for (code, &exponent) in palette.iter().enumerate() {
-            codes[usize::from(exponent)] = code as u8;
-        }
-        Self { encoding, shape, layout, escapes: analysis.escapes(encoding), palette, codes }
+        Self { encoding, shape, layout, escapes: analysis.escapes(encoding), palette }
     }
 
     /// Escapes in the whole tensor.
@@ -118,30 +112,38 @@ impl Encoder {
 
     /// `used`: weights of the block that are in the row; the other places hold sign/mantissa 0 and code 0.
     fn encode_block(&self, block: &[u16; PLACES], used: usize, chunk: &mut Chunk) {
-        let mut natural_sm = [0u8; PLACES];
-        let mut natural_codes = [0u8; PLACES];
-        for i in 0..used {
-            natural_sm[i] = (block[i] >> 8 & 0x80) as u8 | (block[i] & 0x7F) as u8;
-            natural_codes[i] = self.codes[usize::from(exponent(block[i]))];
-        }
-        let mut sm = [0u8; PLACES];
-        let mut codes = [0u8; PLACES];
+        let mut placed = [0u16; PLACES];
         for place in (0..PLACES).step_by(8) {
             let weight = weight_at(place);
-            sm[place..place + 8].copy_from_slice(&natural_sm[weight..weight + 8]);
-            codes[place..place + 8].copy_from_slice(&natural_codes[weight..weight + 8]);
+            placed[place..place + 8].copy_from_slice(&block[weight..weight + 8]);
         }
-        chunk.sign_mantissa.extend_from_slice(&sm);
+        let exponents = placed.map(exponent);
+        let escape = self.encoding.palette_len() as u8;
+        let mut codes = [escape; PLACES];
+        // All places against one exponent after the other: compilers turn that into vector instructions, a table they do not.
+        for (code, &exponent) in self.palette.iter().enumerate() {
+            for (place, &found) in codes.iter_mut().zip(&exponents) {
+                *place = if found == exponent { code as u8 } else { *place };
+            }
+        }
+        if used < PLACES {
+            for (place, code) in codes.iter_mut().enumerate().filter(|(place, _)| weight_at(*place) >= used) {
+                debug_assert_eq!(placed[place], 0);
+                *code = 0;
+            }
+        }
+        chunk
+            .sign_mantissa
+            .extend_from_slice(&placed.map(|weight| (weight >> 8 & 0x80) as u8 | (weight & 0x7F) as u8));
         match self.encoding {
             Encoding::Bf16Palette7 => pack3(&codes, &mut chunk.codes),
             Encoding::Bf16Palette15 => pack4(&codes, &mut chunk.codes),
         }
-        let escape = self.encoding.palette_len() as u8;
         for (eighth, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
             let mut escaped = bytes_equal(u64::from_le_bytes(*eight), escape);
             while escaped != 0 {
                 let place = 8 * eighth + escaped.trailing_zeros() as usize / 8;
-                chunk.escapes.push(rotated(exponent(block[weight_at(place)])));
+                chunk.escapes.push(rotated(exponents[place]));
                 escaped &= escaped - 1;
             }
         }
@@ -158,12 +160,18 @@ fn bytes_equal(bytes: u64, byte: u8) -> u64 {
 }
 
 fn pack3(codes: &[u8; PLACES], out: &mut Vec<u8>) {
-    let low: [u8; 16] =
-        std::array::from_fn(|l| (0..4).fold(0, |byte, g| byte | (codes[16 * g + l] & 3) << (2 * g)));
-    let high: [u8; 8] =
-        std::array::from_fn(|l| (0..8).fold(0, |byte, b| byte | (codes[8 * b + l] >> 2 & 1) << b));
+    let low: [u8; 16] = std::array::from_fn(|l| {
+        (codes[l] & 3) | (codes[16 + l] & 3) << 2 | (codes[32 + l] & 3) << 4 | (codes[48 + l] & 3) << 6
+    });
+    // Bit 2 of eight bytes at a time, each eight one bit further up.
+    let high = codes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .enumerate()
+        .fold(0, |high, (b, eight)| high | (u64::from_le_bytes(*eight) >> 2 & ONES) << b);
     out.extend_from_slice(&low);
-    out.extend_from_slice(&high);
+    out.extend_from_slice(&high.to_le_bytes());
 }
 
 fn pack4(codes: &[u8; PLACES], out: &mut Vec<u8>) {
