@@ -62,6 +62,10 @@ flock 9
 fetch
 build=$source-build
 log=$build.log
+# The checkout may have moved, or be another one: CMake then refuses its old settings, but the objects are good.
+if [ -f "$build/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$build/CMakeCache.txt"; then
+  rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"
+fi
 {
   cmake -G Ninja -S "$here" -B "$build" -DLLAMA_SOURCE="$source" "${flags[@]}" &&
     ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize logits
