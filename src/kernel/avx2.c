@@ -135,10 +135,12 @@ static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *
             for (uint64_t b = 0; b < blocks; b++, s.sm += UW_BLOCK) {
                 uint16_t block[UW_BLOCK];
                 uint64_t now = left < UW_BLOCK ? left : UW_BLOCK;
+                /* Only the last block of a row can be short of its 64 weights and must not be written whole. */
+                uint16_t *whole = now == UW_BLOCK ? to : block;
                 __m256i words[4];
                 words_of(rotated + b * UW_BLOCK, s.sm, words);
-                for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(block + 16 * q), words[q]);
-                memcpy(to, block, now * sizeof *to);
+                for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(whole + 16 * q), words[q]);
+                if (whole == block) memcpy(to, block, now * sizeof *to);
                 to += now;
                 left -= now;
             }
