@@ -6,34 +6,23 @@ mod constants {
 }
 
 const PORTABLE: &[&str] = &["tensor.c", "scalar.c", "dispatch.c"];
-const X86_64: &[(&str, &[&str])] = &[
-    ("avx2.c", &["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]),
-    (
-        "avx512vbmi2.c",
-        &[
-            "-mavx512f",
-            "-mavx512bw",
-            "-mavx512vl",
-            "-mavx512dq",
-            "-mavx512vbmi",
-            "-mavx512vbmi2",
-            "-mavx512bf16",
-            "-mfma",
-            "-mbmi",
-            "-mbmi2",
-            "-mpopcnt",
-        ],
-    ),
-];
+const AVX2: &[&str] = &["-mavx2", "-mfma", "-mbmi", "-mbmi2"];
+const AVX512: &[&str] = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
+const X86_64: &[(&str, &[&[&str]])] =
+    &[("avx2", &[AVX2]), ("avx512", &[AVX2, AVX512]), ("avx512bf16", &[AVX2, AVX512, &["-mavx512bf16"]])];
 
 fn main() {
     println!("cargo::rerun-if-changed=src/kernel");
     println!("cargo::rerun-if-changed=src/codec/constants.rs");
     compile("unweight_portable", PORTABLE, &[]);
-    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
-        for (file, flags) in X86_64 {
-            compile(&format!("unweight_{}", file.trim_end_matches(".c")), &[file], flags);
+    match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+        Ok("x86_64") => {
+            for (name, flags) in X86_64 {
+                compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat());
+            }
         }
+        Ok("aarch64") => compile("unweight_neon", &["neon.c"], &[]),
+        _ => {}
     }
 }
 
@@ -48,9 +37,10 @@ fn compile(library: &str, files: &[&str], flags: &[&str]) {
     build.warnings(true).extra_warnings(true);
     for (name, value) in [
         ("UW_RUST_BLOCK", constants::BLOCK),
-        ("UW_RUST_GROUP", constants::GROUP),
+        ("UW_RUST_GROUP_BLOCKS", constants::GROUP_BLOCKS),
+        ("UW_RUST_SEGMENT_BLOCKS", constants::SEGMENT_BLOCKS),
+        ("UW_RUST_SEGMENT_ROWS", constants::SEGMENT_ROWS),
         ("UW_RUST_HEADER_BYTES", constants::HEADER_BYTES),
-        ("UW_RUST_ESCAPE_TAIL", constants::ESCAPE_TAIL),
         ("UW_RUST_CODE3_BYTES", constants::CODE3_BYTES),
         ("UW_RUST_CODE4_BYTES", constants::CODE4_BYTES),
     ] {

@@ -1,10 +1,11 @@
-//! Decoding a blob in a file, a window at a time.
+//! Coding a tensor of a file into a blob, and decoding a blob in a file, a window at a time.
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
-use unweight::codec::Shape;
+use unweight::codec::{Chunk, Encoder, Shape};
 use unweight::kernel::Tensor;
 
 use super::input::{Input, WINDOW};
@@ -43,4 +44,48 @@ pub fn decode(
         std::mem::swap(&mut now, &mut next);
     }
     Ok(())
+}
+
+/// Codes the tensor whose weights stand at `position` of `file` and returns the length of its blob; its bytes go to `sink`, with
+/// their places in the blob.
+pub fn encode(
+    file: &Input,
+    position: u64,
+    encoder: &Encoder,
+    progress: &ProgressBar,
+    sink: impl Fn(u64, &[u8]) -> Result<()> + Sync,
+) -> Result<u64> {
+    let shape = encoder.shape;
+    let (k, row_bytes) = (shape.k as usize, 2 * shape.k);
+    let window = encoder.rows_for(WINDOW);
+    let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
+    let mut buffer = vec![0u16; window.min(shape.rows) as usize * k];
+    let mut code = |row: u64| -> Result<Vec<Chunk>> {
+        let weights = &mut buffer[..window.min(shape.rows.saturating_sub(row)) as usize * k];
+        file.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
+        Ok(weights.par_chunks(piece as usize * k).map(|rows| encoder.encode(rows)).collect())
+    };
+    let mut escapes = 0;
+    let mut chunks = code(0)?;
+    for row in (0..shape.rows).step_by(window as usize) {
+        // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
+        let write = || -> Result<u64> {
+            let mut before = escapes;
+            for (i, chunk) in chunks.iter().enumerate() {
+                for (at, bytes) in encoder.regions(row + i as u64 * piece, before, chunk) {
+                    sink(at, &bytes)?;
+                }
+                before += chunk.escapes();
+            }
+            Ok(before)
+        };
+        let (written, next) = rayon::join(write, || code(row + window));
+        escapes = written?;
+        chunks = next?;
+        progress.inc(window.min(shape.rows - row) * row_bytes);
+    }
+    let changed = || format!("{}: changed while it was read", file.path.display());
+    ensure!(u32::try_from(escapes).is_ok(), "{}", changed());
+    sink(0, &encoder.header(escapes))?;
+    encoder.blob_len(escapes).with_context(changed)
 }

@@ -11,13 +11,14 @@ use unweight::container::converted::is_converted;
 use unweight::container::gguf::Gguf;
 use unweight::selection::Group;
 
+use super::blob::encode;
 use super::input::Input;
 use super::naming;
 use super::output::{Output, refuse};
 use super::progress::{bar, size};
 use super::survey::Survey;
 use super::table::{self, percent};
-use super::writer::{Writer, Written};
+use super::writer::Writer;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -58,10 +59,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("{name}: nothing to compress: {what}");
     }
     if arguments.dry_run {
-        return report(&gguf, &encoders);
+        return report(&input, &gguf, &encoders);
     }
 
-    write(&input, &gguf, &survey, encoders, &target, arguments.force)?;
+    write(&input, &gguf, &survey, &encoders, &target, arguments.force)?;
     let (before, after) = (input.len(), std::fs::metadata(&target)?.len());
     let saved = percent(before.saturating_sub(after), before);
     writeln!(
@@ -79,30 +80,34 @@ pub fn quietly(input: &Input, target: &Path) -> Result<()> {
     let gguf = input.parse()?;
     let survey = Survey::take(input, &gguf, &ProgressBar::hidden())?;
     let encoders = survey.encoders(&gguf);
-    write(input, &gguf, &survey, encoders, target, true)
+    write(input, &gguf, &survey, &encoders, target, true)
 }
 
 fn write(
     input: &Input,
     gguf: &Gguf,
     survey: &Survey,
-    mut encoders: Vec<Option<Encoder>>,
+    encoders: &[Option<Encoder>],
     target: &Path,
     force: bool,
 ) -> Result<()> {
     let output = Output::create(target, force, &input.path)?;
     let progress = bar("writing", 2 * gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>());
     let writer = Writer { input, gguf, survey, output: &output, progress: &progress };
-    while let Written::Unfit(i) = writer.write(&encoders)? {
-        encoders[i] = None;
-        progress.reset();
-    }
+    writer.write(encoders)?;
     progress.finish_and_clear();
     output.commit()
 }
 
 /// What would be saved, per group.
-fn report(gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
+fn report(input: &Input, gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
+    let progress = bar("coding", gguf.tensors.iter().map(|tensor| tensor.len).sum());
+    let mut blobs = Vec::with_capacity(encoders.len());
+    for (tensor, encoder) in gguf.tensors.iter().zip(encoders) {
+        let len = |encoder| encode(input, gguf.position(tensor), encoder, &progress, |_, _| Ok(()));
+        blobs.push(encoder.as_ref().map(len).transpose()?);
+    }
+    progress.finish_and_clear();
     let mut table = table::new(["group", "tensors", "compressed", "original", "after", "saved"]);
     let row = |table: &mut Table, name: &str, tensors: &[(u64, Option<u64>)]| {
         let compressed = tensors.iter().filter(|(_, blob)| blob.is_some()).count();
@@ -119,10 +124,10 @@ fn report(gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
         table.add_row(cells);
     };
     let sizes = |group: Option<Group>| -> Vec<(u64, Option<u64>)> {
-        let tensors = gguf.tensors.iter().zip(encoders);
+        let tensors = gguf.tensors.iter().zip(&blobs);
         tensors
             .filter(|(tensor, _)| group.is_none_or(|group| Group::of(tensor.name) == group))
-            .map(|(tensor, encoder)| (tensor.len, encoder.as_ref().map(|e| e.layout.len)))
+            .map(|(tensor, blob)| (tensor.len, *blob))
             .collect()
     };
     for group in Group::ALL {

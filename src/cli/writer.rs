@@ -1,17 +1,16 @@
 //! Writing a converted file.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
-use rayon::prelude::*;
-use unweight::codec::{Chunk, Encoder};
+use unweight::codec::Encoder;
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
-use unweight::container::layout::{Fate, Layout, Place};
+use unweight::container::layout::{Fate, Ground, Layout, Place};
 use unweight::container::pool::{Entry, Extent, Index, PoolHeader, Remainder, Stored};
 use unweight::container::restored;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::blob::decode;
+use super::blob::{decode, encode};
 use super::input::{Input, WINDOW};
 use super::output::Output;
 use super::survey::Survey;
@@ -27,39 +26,40 @@ pub struct Writer<'a> {
     pub progress: &'a ProgressBar,
 }
 
-/// What became of an attempt to write.
-pub enum Written {
-    Done,
-    /// This tensor cannot be coded after all and has to stay plain.
-    Unfit(usize),
-}
-
 impl Writer<'_> {
     /// Writes everything, and proves it by reading it back: every tensor from the bytes now in the file.
-    pub fn write(&self, encoders: &[Option<Encoder>]) -> Result<Written> {
-        let fates: Vec<_> = encoders
-            .iter()
-            .map(|encoder| encoder.as_ref().map_or(Fate::Plain, |e| Fate::Blob(e.layout.len)))
-            .collect();
-        let layout = Layout::plan(self.gguf, &fates, self.survey.remainder.len() as u64, NAME)
-            .with_context(|| self.input.path.display().to_string())?;
-        self.output.set_len(0)?;
-        self.output.set_len(layout.file_len)?;
-        self.output.write(0, &layout.header)?;
-        for (i, tensor) in self.gguf.tensors.iter().enumerate() {
-            match (layout.places[i], &encoders[i]) {
-                (Place::Blob { extent, .. }, Some(encoder)) => {
-                    if !self.encode(tensor, encoder, layout.pool_position + extent.offset)? {
-                        return Ok(Written::Unfit(i));
-                    }
+    pub fn write(&self, encoders: &[Option<Encoder>]) -> Result<()> {
+        let name = || self.input.path.display().to_string();
+        let compressed: Vec<_> = encoders.iter().map(Option::is_some).collect();
+        let mut ground = Ground::new(self.gguf, &compressed, NAME).with_context(name)?;
+        let mut fates = Vec::with_capacity(encoders.len());
+        for (tensor, encoder) in self.gguf.tensors.iter().zip(encoders) {
+            fates.push(match encoder {
+                None => Fate::Plain,
+                Some(encoder) => {
+                    let position = ground.pool_position + ground.next_blob().with_context(name)?;
+                    let from = self.gguf.position(tensor);
+                    let len = encode(self.input, from, encoder, self.progress, |at, bytes| {
+                        self.output.write(position + at, bytes)
+                    })
+                    .with_context(|| format!("tensor {:?}", tensor.name))?;
+                    ground.place(len).with_context(name)?;
+                    Fate::Blob(len)
                 }
-                (Place::Plain { position }, _) => self.copy(tensor, position)?,
-                (Place::Blob { .. }, None) => bail!("tensor {:?}: a blob without an encoder", tensor.name),
+            });
+        }
+        // How long each blob is decides on the types of the carriers, and so on the header.
+        let layout = Layout::plan(self.gguf, &fates, self.survey.remainder.len() as u64, NAME).with_context(name)?;
+        self.output.write(0, &layout.header)?;
+        for (tensor, place) in self.gguf.tensors.iter().zip(&layout.places) {
+            if let Place::Plain { position } = *place {
+                self.copy(tensor, position)?;
             }
         }
         if let Some(extent) = layout.remainder {
             self.output.write(layout.pool_position + extent.offset, &self.survey.remainder)?;
         }
+        self.output.set_len(layout.file_len)?;
 
         let written = Input::open(self.output.path())?;
         let mut entries = Vec::with_capacity(encoders.len());
@@ -67,8 +67,7 @@ impl Writer<'_> {
             entries.push(self.prove(&written, &layout, i, encoder.as_ref())?);
         }
         self.write_index(&layout, entries)?;
-        self.prove_header(&written)?;
-        Ok(Written::Done)
+        self.prove_header(&written)
     }
 
     fn copy(&self, tensor: &TensorInfo, to: u64) -> Result<()> {
@@ -81,44 +80,6 @@ impl Writer<'_> {
             self.progress.inc(bytes.len() as u64);
         }
         Ok(())
-    }
-
-    /// False if the encoder cannot code this tensor.
-    fn encode(&self, tensor: &TensorInfo, encoder: &Encoder, to: u64) -> Result<bool> {
-        let shape = encoder.shape;
-        let (k, row_bytes) = (shape.k as usize, 2 * shape.k);
-        self.output.write(to, &encoder.header())?;
-        let window = encoder.rows_for(WINDOW);
-        let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
-        let mut buffer = vec![0u16; window.min(shape.rows) as usize * k];
-        let mut encode = |row: u64| -> Result<Option<Vec<Chunk>>> {
-            let weights = &mut buffer[..window.min(shape.rows.saturating_sub(row)) as usize * k];
-            self.input
-                .read(self.gguf.position(tensor) + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
-            Ok(weights.par_chunks(piece as usize * k).map(|rows| encoder.encode(rows)).collect())
-        };
-        let mut escapes = 0;
-        let mut ready = encode(0)?;
-        for row in (0..shape.rows).step_by(window as usize) {
-            let Some(chunks) = ready else { return Ok(false) };
-            // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
-            let write = || -> Result<u64> {
-                let mut before = escapes;
-                for (i, chunk) in chunks.iter().enumerate() {
-                    for (at, bytes) in encoder.regions(row + i as u64 * piece, before, chunk) {
-                        self.output.write(to + at, &bytes)?;
-                    }
-                    before += chunk.escapes.len() as u64;
-                }
-                Ok(before)
-            };
-            let (written, next) = rayon::join(write, || encode(row + window));
-            escapes = written?;
-            ready = next?;
-            self.progress.inc(window.min(shape.rows - row) * row_bytes);
-        }
-        ensure!(escapes == encoder.escapes(), "{}: changed while it was read", self.input.path.display());
-        Ok(true)
     }
 
     /// Reads a tensor back from the written file and compares it with what the survey saw.

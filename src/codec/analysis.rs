@@ -1,33 +1,46 @@
 use super::blob::{BlobLayout, Encoding, Shape};
-use super::constants::LONGEST_ROW;
-use super::exponent;
+use super::constants::{BLOCK, LONGEST_ROW};
 
-/// How often each exponent occurs in a tensor. Analyses of parts add up, in any order.
+/// Signs and exponents: the upper 9 bits of a weight.
+const VALUES: usize = 512;
+
+/// How often each sign and exponent occur together in a tensor. Analyses of parts add up, in any order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
-    counts: [u64; 256],
+    counts: [u64; VALUES],
 }
 
 impl Default for Analysis {
     fn default() -> Self {
-        Self { counts: [0; 256] }
+        Self { counts: [0; VALUES] }
     }
+}
+
+/// High bytes that get a code, and how many weights they leave without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Palette {
+    pub encoding: Encoding,
+    /// 1 if exponents are stored one too high: high bytes hold pairs of exponents, and this chooses the pairs.
+    pub shift: u8,
+    /// Most frequent first, the lower first where two are as frequent.
+    pub high: Vec<u8>,
+    pub uncoded: u64,
 }
 
 impl Analysis {
     pub fn of(weights: &[u16]) -> Self {
-        // Four tables, so that a run of equal exponents does not wait for its own last increment.
-        let mut tables = [[0u32; 256]; 4];
+        // Four tables, so that a run of equal values does not wait for its own last increment.
+        let mut tables = [[0u32; VALUES]; 4];
         let mut analysis = Self::default();
         for part in weights.chunks(1 << 30) {
             let (quads, rest) = part.as_chunks::<4>();
             for quad in quads {
                 for (table, &weight) in tables.iter_mut().zip(quad) {
-                    table[usize::from(exponent(weight))] += 1;
+                    table[usize::from(weight >> 7)] += 1;
                 }
             }
             for &weight in rest {
-                tables[0][usize::from(exponent(weight))] += 1;
+                tables[0][usize::from(weight >> 7)] += 1;
             }
             for table in &mut tables {
                 for (sum, count) in analysis.counts.iter_mut().zip(table.iter_mut()) {
@@ -53,39 +66,45 @@ impl Analysis {
     pub fn entropy(&self) -> f64 {
         let total = self.weights() as f64;
         let bits = |count: u64| -(count as f64 / total).log2() * count as f64 / total;
-        self.counts
-            .iter()
-            .filter(|&&count| count > 0)
-            .map(|&count| bits(count))
-            .fold(0.0, |sum, part| sum + part)
+        let (positive, negative) = self.counts.split_at(VALUES / 2);
+        let exponents = positive.iter().zip(negative).map(|(a, b)| a + b);
+        exponents.filter(|&count| count > 0).map(bits).fold(0.0, |sum, part| sum + part)
     }
 
-    /// The exponents that get a code, most frequent first, the lower first where two are as frequent.
-    pub(super) fn palette(&self, encoding: Encoding) -> Vec<u8> {
-        let mut exponents: Vec<u8> = (0..=255).filter(|&e| self.counts[usize::from(e)] > 0).collect();
-        exponents.sort_by_key(|&e| (std::cmp::Reverse(self.counts[usize::from(e)]), e));
-        exponents.truncate(encoding.palette_len());
-        exponents
+    fn shifted(&self, encoding: Encoding, shift: u8) -> Palette {
+        let mut counts = [0; 256];
+        for (value, count) in self.counts.iter().enumerate() {
+            counts[(value + usize::from(shift)) % VALUES / 2] += count;
+        }
+        let mut high: Vec<u8> = (0..=255).filter(|&high| counts[usize::from(high)] > 0).collect();
+        high.sort_by_key(|&high| (std::cmp::Reverse(counts[usize::from(high)]), high));
+        high.truncate(encoding.palette_len());
+        let coded: u64 = high.iter().map(|&high| counts[usize::from(high)]).sum();
+        Palette { encoding, shift, high, uncoded: self.weights() - coded }
     }
 
-    /// Weights whose exponent gets none.
-    pub fn escapes(&self, encoding: Encoding) -> u64 {
-        let coded: u64 = self.palette(encoding).iter().map(|&e| self.counts[usize::from(e)]).sum();
-        self.weights() - coded
+    /// The palette that leaves the fewest weights without a code.
+    pub(super) fn palette(&self, encoding: Encoding) -> Palette {
+        let [plain, shifted] = [0, 1].map(|shift| self.shifted(encoding, shift));
+        if shifted.uncoded < plain.uncoded { shifted } else { plain }
     }
 
-    /// The encoding with the smallest blob, and its length; `None` where none is smaller than the tensor or may be used.
-    pub fn best(&self, shape: Shape) -> Option<(Encoding, BlobLayout)> {
+    /// What makes the smallest blob; `None` where none would surely be smaller than the tensor, or none may be used.
+    pub(super) fn best(&self, shape: Shape) -> Option<Palette> {
         if shape.k > LONGEST_ROW {
             return None;
         }
+        let place_count = shape.blocks().checked_mul(shape.rows)?.checked_mul(BLOCK)?;
         Encoding::ALL
             .into_iter()
-            .filter(|&encoding| self.escapes(encoding) <= u64::from(u32::MAX))
             .filter_map(|encoding| {
-                Some((encoding, BlobLayout::new(encoding, shape, self.escapes(encoding))?))
+                let palette = self.palette(encoding);
+                // Far from another escape, one stands for a weight that has a code: at most so many.
+                let most = palette.uncoded + place_count / 255;
+                let len = BlobLayout::new(encoding, shape, most)?.len;
+                (most <= u64::from(u32::MAX) && len < 2 * self.weights()).then_some((len, palette))
             })
-            .min_by_key(|(_, layout)| layout.len)
-            .filter(|(_, layout)| layout.len < 2 * self.weights())
+            .min_by_key(|&(len, _)| len)
+            .map(|(_, palette)| palette)
     }
 }

@@ -1,4 +1,4 @@
-use super::constants::{BLOCK, CODE3_BYTES, CODE4_BYTES, ESCAPE_TAIL, GROUP, HEADER_BYTES};
+use super::constants::{BLOCK, CODE3_BYTES, CODE4_BYTES, HEADER_BYTES, SEGMENT_BLOCKS, SEGMENT_ROWS};
 use crate::container::align;
 use crate::container::gguf::Dims;
 
@@ -6,14 +6,14 @@ use crate::container::gguf::Dims;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Encoding {
-    /// BF16, 3-bit codes: a palette of 7 exponents.
-    Bf16Palette7 = 1,
-    /// BF16, 4-bit codes: a palette of 15 exponents.
-    Bf16Palette15 = 2,
+    /// BF16, 3-bit codes: a palette of 8 high bytes.
+    Bf16Palette8 = 1,
+    /// BF16, 4-bit codes: a palette of 16 high bytes.
+    Bf16Palette16 = 2,
 }
 
 impl Encoding {
-    pub const ALL: [Self; 2] = [Self::Bf16Palette7, Self::Bf16Palette15];
+    pub const ALL: [Self; 2] = [Self::Bf16Palette8, Self::Bf16Palette16];
 
     pub fn from_id(id: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|encoding| encoding.id() == id)
@@ -25,28 +25,28 @@ impl Encoding {
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Bf16Palette7 => "bf16-palette7",
-            Self::Bf16Palette15 => "bf16-palette15",
+            Self::Bf16Palette8 => "bf16-palette8",
+            Self::Bf16Palette16 => "bf16-palette16",
         }
     }
 
     pub(crate) fn code_bits(self) -> u8 {
         match self {
-            Self::Bf16Palette7 => 3,
-            Self::Bf16Palette15 => 4,
+            Self::Bf16Palette8 => 3,
+            Self::Bf16Palette16 => 4,
         }
     }
 
-    /// Exponents in a full palette; also the code of an escape.
+    /// High bytes in a full palette.
     pub(super) fn palette_len(self) -> usize {
-        (1 << self.code_bits()) - 1
+        1 << self.code_bits()
     }
 
     /// Bytes of a block's codes.
     pub(super) fn code_bytes(self) -> u64 {
         match self {
-            Self::Bf16Palette7 => CODE3_BYTES,
-            Self::Bf16Palette15 => CODE4_BYTES,
+            Self::Bf16Palette8 => CODE3_BYTES,
+            Self::Bf16Palette16 => CODE4_BYTES,
         }
     }
 }
@@ -69,22 +69,34 @@ impl Shape {
     pub fn blocks(self) -> u64 {
         self.k.div_ceil(BLOCK)
     }
+
+    /// Rows in a segment: a power of two.
+    pub fn segment_rows(self) -> u64 {
+        let mut rows = SEGMENT_ROWS;
+        while rows > 1 && self.blocks() > SEGMENT_BLOCKS / rows {
+            rows /= 2;
+        }
+        rows
+    }
+
+    pub fn segments(self) -> u64 {
+        self.rows.div_ceil(self.segment_rows())
+    }
 }
 
 /// Where the regions of a blob begin, in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobLayout {
-    pub sign_mantissa: u64,
+    pub low: u64,
     pub codes: u64,
-    pub coarse: u64,
-    pub fine: u64,
+    pub starts: u64,
     pub escapes: u64,
     /// Length of the blob.
     pub len: u64,
 }
 
 impl BlobLayout {
-    /// `None` if a size is beyond 64 bits.
+    /// Only `len` depends on the number of escapes. `None` if a size is beyond 64 bits.
     pub fn new(encoding: Encoding, shape: Shape, escapes: u64) -> Option<Self> {
         let blocks = shape.blocks().checked_mul(shape.rows)?;
         let mut end = HEADER_BYTES;
@@ -94,11 +106,10 @@ impl BlobLayout {
             Some(start)
         };
         Some(Self {
-            sign_mantissa: region(blocks.checked_mul(BLOCK)?)?,
+            low: region(blocks.checked_mul(BLOCK)?)?,
             codes: region(blocks.checked_mul(encoding.code_bytes())?)?,
-            coarse: region(shape.rows.div_ceil(GROUP).checked_mul(4)?)?,
-            fine: region(shape.rows.checked_mul(2)?)?,
-            escapes: region(escapes.checked_add(ESCAPE_TAIL)?)?,
+            starts: region(shape.segments().checked_mul(4)?)?,
+            escapes: region(escapes.checked_mul(2)?)?,
             len: end,
         })
     }

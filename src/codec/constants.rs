@@ -2,12 +2,14 @@
 
 /// Weights in a block.
 pub const BLOCK: u64 = 64;
-/// Rows that share a coarse row start.
-pub const GROUP: u64 = 16;
+/// Blocks whose 3-bit codes are packed together.
+pub const GROUP_BLOCKS: u64 = 8;
+/// Most blocks in a segment of several rows.
+pub const SEGMENT_BLOCKS: u64 = 64;
+/// Most rows in a segment.
+pub const SEGMENT_ROWS: u64 = 16;
 /// Bytes of a blob's header.
 pub const HEADER_BYTES: u64 = 64;
-/// Zero bytes after the last escape.
-pub const ESCAPE_TAIL: u64 = 64;
 /// Bytes of a block's codes at 3 bits each.
 pub const CODE3_BYTES: u64 = 24;
 /// Bytes of a block's codes at 4 bits each.

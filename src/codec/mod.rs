@@ -1,6 +1,6 @@
 //! Tensor bytes to Unweight blobs and back.
 //!
-//! [`Analysis`] counts a tensor's exponents; [`Encoder`] says how it is best coded and codes it, some rows at a time;
+//! [`Analysis`] counts a tensor's signs and exponents; [`Encoder`] says how it is best coded and codes it, some rows at a time;
 //! [`oracle`] reads a blob back slowly and strictly. Fast reading is the [`crate::kernel`]'s.
 
 mod analysis;
@@ -12,16 +12,6 @@ pub mod oracle;
 pub use analysis::Analysis;
 pub use blob::{BlobLayout, Encoding, Shape};
 pub use encoder::{Chunk, Encoder};
-
-/// Bits of a BF16 exponent, rotated right by one: the form of palettes and escapes.
-fn rotated(exponent: u8) -> u8 {
-    exponent.rotate_right(1)
-}
-
-/// The exponent of a BF16 weight.
-fn exponent(weight: u16) -> u8 {
-    (weight >> 7) as u8
-}
 
 /// The weight that stands at each place of a block: two vectors of bytes, interleaved, then give natural order.
 const fn weight_at(place: usize) -> usize {

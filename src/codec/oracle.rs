@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::blob::{BlobLayout, Encoding, Shape};
-use super::constants::{BLOCK, GROUP, HEADER_BYTES, LONGEST_ROW};
+use super::constants::{BLOCK, GROUP_BLOCKS, HEADER_BYTES, LONGEST_ROW};
 use super::weight_at;
 
 /// What is wrong with a blob.
@@ -17,11 +17,11 @@ pub enum BlobError {
     Header,
     #[error("reserved or padding bytes are not zero")]
     Padding,
-    #[error("the escapes of row {row} begin at {found}, the row start says {said}")]
-    RowStart { row: u64, found: u64, said: u64 },
-    #[error("the rows use {used} escapes, the blob has {listed}")]
-    Escapes { used: u64, listed: u64 },
-    #[error("places past the end of row {0} are not zero")]
+    #[error("the escapes of segment {segment} begin at {found}, which its neighbours contradict")]
+    SegmentStart { segment: u64, found: u64 },
+    #[error("an escape of segment {0} lies beyond its end, where another is, or on a code that is not 0")]
+    Escape(u64),
+    #[error("places past the end of row {0} are not as they should be")]
     RowEnd(u64),
 }
 
@@ -32,23 +32,23 @@ pub enum BlobError {
 pub fn decode(blob: &[u8], encoding: Encoding, shape: Shape) -> Result<Vec<u16>, BlobError> {
     let blob = Blob::open(blob, encoding, shape)?;
     let mut weights = Vec::new();
-    let mut used = 0;
-    for row in 0..shape.rows {
-        let said = blob.row_start(row);
-        if said != used {
-            return Err(BlobError::RowStart { row, found: used, said });
-        }
-        for column in 0..shape.blocks() {
-            let left = (shape.k - column * BLOCK).min(BLOCK) as usize;
-            let block = blob.decode_block(row * shape.blocks() + column, &mut used)?;
-            if block[left..].iter().any(|&(sm, code, _)| sm != 0 || code != 0) {
-                return Err(BlobError::RowEnd(row));
+    for segment in 0..shape.segments() {
+        let first = segment * shape.segment_rows();
+        let rows = first..shape.rows.min(first + shape.segment_rows());
+        let blocks = shape.blocks() * (rows.end - rows.start);
+        let high = blob.high_bytes(segment, shape.blocks() * first, blocks)?;
+        for row in rows {
+            for column in 0..shape.blocks() {
+                let left = (shape.k - column * BLOCK).min(BLOCK) as usize;
+                let in_segment = shape.blocks() * (row - first) + column;
+                let block = blob.weights(shape.blocks() * first + in_segment, &high[(in_segment * BLOCK) as usize..]);
+                let past = u16::from(blob.palette()[0]) << 8;
+                if block[left..].iter().any(|&weight| weight != blob.unshift(past)) {
+                    return Err(BlobError::RowEnd(row));
+                }
+                weights.extend_from_slice(&block[..left]);
             }
-            weights.extend(block[..left].iter().map(|&(_, _, weight)| weight));
         }
-    }
-    if used != blob.escapes {
-        return Err(BlobError::Escapes { used, listed: blob.escapes });
     }
     Ok(weights)
 }
@@ -57,6 +57,7 @@ struct Blob<'a> {
     bytes: &'a [u8],
     layout: BlobLayout,
     encoding: Encoding,
+    shape: Shape,
     escapes: u64,
 }
 
@@ -70,7 +71,8 @@ impl<'a> Blob<'a> {
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));
         let escapes = u64_at(16);
         let layout = BlobLayout::new(encoding, shape, escapes).ok_or(BlobError::Header)?;
-        if u64_at(0) != shape.k || u64_at(8) != shape.rows || header[24] != encoding.code_bits() {
+        let named = [u64_at(0), u64_at(8), u64::from(header[24])];
+        if named != [shape.k, shape.rows, u64::from(encoding.code_bits())] || header[25] > 1 {
             return Err(BlobError::Header);
         }
         if bytes.len() as u64 != layout.len {
@@ -78,56 +80,90 @@ impl<'a> Blob<'a> {
         }
         let blocks = shape.blocks() * shape.rows;
         let zero = |from: u64, to: u64| bytes[from as usize..to as usize].iter().all(|&byte| byte == 0);
-        let padding = zero(25, 32)
+        let padding = zero(26, 32)
             && zero(32 + encoding.palette_len() as u64, HEADER_BYTES)
-            && zero(layout.codes + blocks * encoding.code_bytes(), layout.coarse)
-            && zero(layout.coarse + 4 * shape.rows.div_ceil(GROUP), layout.fine)
-            && zero(layout.fine + 2 * shape.rows, layout.escapes)
-            && zero(layout.escapes + escapes, layout.len);
-        if padding { Ok(Self { bytes, layout, encoding, escapes }) } else { Err(BlobError::Padding) }
+            && zero(layout.codes + blocks * encoding.code_bytes(), layout.starts)
+            && zero(layout.starts + 4 * shape.segments(), layout.escapes)
+            && zero(layout.escapes + 2 * escapes, layout.len);
+        if padding { Ok(Self { bytes, layout, encoding, shape, escapes }) } else { Err(BlobError::Padding) }
     }
 
-    fn row_start(&self, row: u64) -> u64 {
-        let coarse = (self.layout.coarse + row / GROUP * 4) as usize;
-        let fine = (self.layout.fine + row * 2) as usize;
-        let coarse = u32::from_le_bytes(std::array::from_fn(|i| self.bytes[coarse + i]));
-        let fine = u16::from_le_bytes(std::array::from_fn(|i| self.bytes[fine + i]));
-        u64::from(coarse) + u64::from(fine)
+    fn palette(&self) -> &[u8] {
+        &self.bytes[32..32 + self.encoding.palette_len()]
     }
 
-    /// Sign/mantissa byte, code and weight, in natural order.
-    fn decode_block(&self, block: u64, used: &mut u64) -> Result<[(u8, u8, u16); 64], BlobError> {
-        let mut weights = [(0, 0, 0); 64];
-        for place in 0..64 {
-            let sm = self.bytes[(self.layout.sign_mantissa + block * BLOCK) as usize + place];
-            let code = self.code(block, place);
-            let rotated = if usize::from(code) < self.encoding.palette_len() {
-                self.bytes[32 + usize::from(code)]
-            } else {
-                if *used == self.escapes {
-                    return Err(BlobError::Escapes { used: *used + 1, listed: self.escapes });
-                }
-                *used += 1;
-                self.bytes[(self.layout.escapes + *used - 1) as usize]
-            };
-            let sign = u16::from(sm & 0x80) << 8;
-            let mantissa = u16::from(sm & 0x7F);
-            let exponent = u16::from(rotated.rotate_left(1));
-            weights[weight_at(place)] = (sm, code, sign | exponent << 7 | mantissa);
+    /// A stored 16-bit number as the weight that it stands for.
+    fn unshift(&self, stored: u16) -> u16 {
+        stored.wrapping_sub(u16::from(self.bytes[25]) * 128)
+    }
+
+    fn segment_start(&self, segment: u64) -> u64 {
+        if segment == self.shape.segments() {
+            return self.escapes;
         }
-        Ok(weights)
+        let at = (self.layout.starts + 4 * segment) as usize;
+        u64::from(u32::from_le_bytes(std::array::from_fn(|i| self.bytes[at + i])))
     }
 
-    fn code(&self, block: u64, place: usize) -> u8 {
-        let start = (self.layout.codes + block * self.encoding.code_bytes()) as usize;
-        let bit = |byte: usize, bit: usize| self.bytes[start + byte] >> bit & 1;
-        match self.encoding {
-            Encoding::Bf16Palette7 => {
-                let (g, l) = (place / 16, place % 16);
-                bit(l, 2 * g) | bit(l, 2 * g + 1) << 1 | bit(16 + place % 8, place / 8) << 2
+    /// One for each place of a segment of `blocks` blocks that begins with block `first` of the tensor.
+    fn high_bytes(&self, segment: u64, first: u64, blocks: u64) -> Result<Vec<u8>, BlobError> {
+        let codes: Vec<u8> = (0..blocks * BLOCK).map(|place| self.code(first, blocks, place)).collect();
+        let mut high: Vec<u8> = codes.iter().map(|&code| self.palette()[usize::from(code)]).collect();
+        let (from, to) = (self.segment_start(segment), self.segment_start(segment + 1));
+        if from > to || to > self.escapes || segment == 0 && from != 0 {
+            return Err(BlobError::SegmentStart { segment, found: from });
+        }
+        let mut place = 0;
+        for escape in from..to {
+            let at = (self.layout.escapes + 2 * escape) as usize;
+            let (distance, byte) = (usize::from(self.bytes[at]), self.bytes[at + 1]);
+            place += distance;
+            let repeated = distance == 0 && escape > from;
+            if repeated || codes.get(place) != Some(&0) {
+                return Err(BlobError::Escape(segment));
             }
-            Encoding::Bf16Palette15 => self.bytes[start + place % 32] >> (4 * (place / 32)) & 15,
+            high[place] = byte;
         }
+        Ok(high)
+    }
+
+    /// The code at a place of such a segment.
+    fn code(&self, first: u64, blocks: u64, place: u64) -> u8 {
+        let start = (self.layout.codes + first * self.encoding.code_bytes()) as usize;
+        let (mut block, within) = (place / BLOCK, place % BLOCK);
+        if self.encoding == Encoding::Bf16Palette16 {
+            let byte = self.bytes[start + (32 * block + within % 32) as usize];
+            return byte >> (4 * (within / 32)) & 15;
+        }
+        // The group that the block is in: 8 blocks as long as there are 8, then 4, 2, 1.
+        let (mut before, mut left, mut size) = (0, blocks, GROUP_BLOCKS);
+        while size > left || block >= size {
+            if size > left {
+                size /= 2;
+            } else {
+                (before, left, block) = (before + size, left - size, block - size);
+            }
+        }
+        let width = 8 * size;
+        let (vector, byte) = ((block * BLOCK + within) / width, (block * BLOCK + within) % width);
+        let bits = |third: u64| self.bytes[start + (24 * before + third * width + byte) as usize];
+        match vector {
+            0..6 => bits(vector / 2) >> (4 * (vector % 2)) & 7,
+            _ => {
+                let bit = |third: u64| bits(third) >> (if vector == 6 { 3 } else { 7 }) & 1;
+                bit(0) | bit(1) << 1 | bit(2) << 2
+            }
+        }
+    }
+
+    /// The weights of a block in natural order; `high` begins with its first place.
+    fn weights(&self, block: u64, high: &[u8]) -> [u16; BLOCK as usize] {
+        let mut weights = [0; BLOCK as usize];
+        for place in 0..BLOCK as usize {
+            let low = self.bytes[(self.layout.low + block * BLOCK) as usize + place];
+            weights[weight_at(place)] = self.unshift(u16::from(high[place]) << 8 | u16::from(low));
+        }
+        weights
     }
 }
 
@@ -136,19 +172,20 @@ mod tests {
     use super::*;
     use crate::codec::{Analysis, Encoder};
 
+    /// Segments of 16 and 2 rows of two blocks.
     const SHAPE: Shape = Shape { k: 70, rows: 18 };
 
-    /// Weights with two rare exponents in every row, and their blob.
+    /// Weights with rare exponents in every row, and their blob.
     fn sample(encoding: Encoding) -> (Vec<u16>, Vec<u8>) {
-        let exponent = |i: u16| if i.is_multiple_of(35) { 200 + i / 35 % 40 } else { 120 + i % 5 };
+        let exponent = |i: u16| if i.is_multiple_of(28) { 200 + i / 28 % 40 } else { 120 + i % 5 };
         let weights: Vec<u16> = (0..70 * 18).map(|i| exponent(i) << 7 | ((i * 51) & 0x807F)).collect();
         let encoder = Encoder::forced(&Analysis::of(&weights), SHAPE, encoding).unwrap();
-        let blob = encoder.blob(&weights).unwrap();
+        let blob = encoder.blob(&weights);
         (weights, blob)
     }
 
     fn refusal(change: impl FnOnce(&mut Vec<u8>, &BlobLayout)) -> BlobError {
-        let encoding = Encoding::Bf16Palette7;
+        let encoding = Encoding::Bf16Palette8;
         let (_, mut blob) = sample(encoding);
         let layout = BlobLayout::new(encoding, SHAPE, u64::from(blob[16])).unwrap();
         change(&mut blob, &layout);
@@ -160,7 +197,7 @@ mod tests {
         for encoding in Encoding::ALL {
             let (weights, mut blob) = sample(encoding);
             assert_eq!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
-            for bit in (0..8 * blob.len()).step_by(3) {
+            for bit in 0..8 * blob.len() {
                 blob[bit / 8] ^= 1 << (bit % 8);
                 assert_ne!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights), "bit {bit}");
                 blob[bit / 8] ^= 1 << (bit % 8);
@@ -170,7 +207,7 @@ mod tests {
 
     #[test]
     fn lengths() {
-        let len = sample(Encoding::Bf16Palette7).1.len() as u64;
+        let len = sample(Encoding::Bf16Palette8).1.len() as u64;
         let wrong = |found| BlobError::Length { found, needed: len };
         assert_eq!(refusal(|blob, _| blob.push(0)), wrong(len + 1));
         assert_eq!(refusal(|blob, _| blob.truncate(blob.len() - 1)), wrong(len - 1));
@@ -182,58 +219,65 @@ mod tests {
         for at in [0, 8, 24] {
             assert_eq!(refusal(|blob, _| blob[at] ^= 1), BlobError::Header);
         }
+        assert_eq!(refusal(|blob, _| blob[25] = 2), BlobError::Header);
         assert_eq!(refusal(|blob, _| blob[16..24].fill(0xFF)), BlobError::Header);
-        let (_, blob) = sample(Encoding::Bf16Palette7);
+        let (_, blob) = sample(Encoding::Bf16Palette8);
         for shape in [Shape { k: 64, rows: 18 }, Shape { k: 18, rows: 70 }, Shape { k: 70, rows: u64::MAX }] {
-            assert_eq!(decode(&blob, Encoding::Bf16Palette7, shape), Err(BlobError::Header));
+            assert_eq!(decode(&blob, Encoding::Bf16Palette8, shape), Err(BlobError::Header));
         }
-        assert_eq!(decode(&blob, Encoding::Bf16Palette15, SHAPE), Err(BlobError::Header));
+        assert_eq!(decode(&blob, Encoding::Bf16Palette16, SHAPE), Err(BlobError::Header));
     }
 
     #[test]
     fn rows_that_are_too_long() {
         let shape = Shape { k: LONGEST_ROW + 1, rows: 1 };
-        let encoder = Encoder::forced(&Analysis::default(), shape, Encoding::Bf16Palette7).unwrap();
-        let mut blob = vec![0; encoder.layout.len as usize];
-        blob[..64].copy_from_slice(&encoder.header());
+        let encoder = Encoder::forced(&Analysis::default(), shape, Encoding::Bf16Palette8).unwrap();
+        let mut blob = vec![0; encoder.blob_len(0).unwrap() as usize];
+        blob[..64].copy_from_slice(&encoder.header(0));
         assert_eq!(decode(&blob, encoder.encoding, shape), Err(BlobError::RowLength(shape.k)));
     }
 
     #[test]
     fn padding() {
-        for at in [25, 31, 39, 48, 63] {
-            assert_eq!(refusal(|blob, _| blob[at] = 1), BlobError::Padding);
+        for at in [26, 31, 40, 48, 63] {
+            assert_eq!(refusal(|blob, _| blob[at] = 1), BlobError::Padding, "byte {at}");
         }
-        for end in [|l: &BlobLayout| l.fine, |l: &BlobLayout| l.escapes, |l: &BlobLayout| l.len] {
+        for end in [|l: &BlobLayout| l.escapes, |l: &BlobLayout| l.len] {
             assert_eq!(refusal(|blob, layout| blob[end(layout) as usize - 1] = 1), BlobError::Padding);
         }
     }
 
     #[test]
-    fn row_starts() {
-        // Of the 36 rare exponents, the two of the first row are in the palette.
-        let second = refusal(|blob, layout| blob[layout.fine as usize + 2] += 1);
-        assert_eq!(second, BlobError::RowStart { row: 1, found: 0, said: 1 });
-        let group = refusal(|blob, layout| blob[layout.coarse as usize + 4] -= 1);
-        assert_eq!(group, BlobError::RowStart { row: 16, found: 30, said: 29 });
+    fn segment_starts() {
+        let (_, blob) = sample(Encoding::Bf16Palette8);
+        let escapes = u64::from(blob[16]);
+        let first = refusal(|blob, layout| blob[layout.starts as usize] = 1);
+        assert_eq!(first, BlobError::SegmentStart { segment: 0, found: 1 });
+        let beyond = refusal(|blob, layout| blob[layout.starts as usize + 4] = escapes as u8 + 1);
+        assert_eq!(beyond, BlobError::SegmentStart { segment: 0, found: 0 });
+        // One escape of the second segment given to the first, whose places go back and forth then.
+        let one_more = refusal(|blob, layout| blob[layout.starts as usize + 4] += 1);
+        assert_eq!(one_more, BlobError::Escape(0));
     }
 
     #[test]
     fn escapes() {
         assert_eq!(refusal(|blob, _| blob[16] -= 1), BlobError::Padding);
-        assert_eq!(refusal(|blob, _| blob[16] += 1), BlobError::Escapes { used: 34, listed: 35 });
-        let one_more = refusal(|blob, layout| {
-            let last_block = layout.codes as usize + 35 * 24;
-            blob[last_block] |= 3;
-            blob[last_block + 16] |= 1;
+        // One more escape, at distance 0 of the last.
+        assert_eq!(refusal(|blob, _| blob[16] += 1), BlobError::Escape(1));
+        let repeated = refusal(|blob, layout| blob[layout.escapes as usize + 2] = 0);
+        assert_eq!(repeated, BlobError::Escape(0));
+        let beyond = refusal(|blob, layout| {
+            let last = layout.escapes as usize + 2 * (blob[16] as usize - 1);
+            blob[last] = 255;
         });
-        assert_eq!(one_more, BlobError::Escapes { used: 35, listed: 34 });
+        assert_eq!(beyond, BlobError::Escape(1));
     }
 
     #[test]
     fn ends_of_rows() {
         // The row's second block has 6 weights, at places 0 to 5.
-        let past = |layout: &BlobLayout| layout.sign_mantissa as usize + 64 + 6;
+        let past = |layout: &BlobLayout| layout.low as usize + 64 + 6;
         assert_eq!(refusal(|blob, layout| blob[past(layout)] = 1), BlobError::RowEnd(0));
     }
 }

@@ -63,9 +63,74 @@ pub enum Place {
     },
 }
 
+/// What is known of a converted file before its blobs are: everything up to the pool, and where the first blob may go.
+#[derive(Debug)]
+pub struct Ground {
+    keys: Vec<u8>,
+    header_len: u64,
+    data_start: u64,
+    /// Per tensor that stays plain, where it goes.
+    plain: Vec<u64>,
+    pub pool_position: u64,
+    index_len: u64,
+    /// Where the pool is free.
+    offset: u64,
+}
+
+impl Ground {
+    /// `compressed` says of each tensor of the original whether it becomes a carrier; `writer` names the program.
+    ///
+    /// # Errors
+    /// If nothing is compressed, or sizes overflow.
+    pub fn new(original: &Gguf, compressed: &[bool], writer: &str) -> Result<Self, LayoutError> {
+        assert_eq!(compressed.len(), original.tensors.len(), "one fate per tensor");
+        let tensors = || original.tensors.iter().zip(compressed.iter().copied());
+        let mut blobs = tensors().filter(|(_, compressed)| *compressed);
+        let (first, _) = blobs.next().ok_or(LayoutError::NothingToCompress)?;
+
+        let mut keys = Vec::new();
+        push_u32(&mut keys, KEY_VERSION, VERSION);
+        push_string(&mut keys, KEY_WRITER, writer);
+        push_string(&mut keys, KEY_POOL_TENSOR, first.name);
+        push_u32(&mut keys, KEY_POOL_CARRIERS, 1 + blobs.count() as u32);
+        let infos: u64 = original.tensors.iter().map(|tensor| info_bytes(tensor.name, &tensor.dims)).sum();
+        let header_len = original.metadata_len + keys.len() as u64 + infos;
+        let data_start = align(header_len, original.alignment).ok_or(LayoutError::Overflow)?;
+
+        let mut position = data_start;
+        let mut plain = Vec::new();
+        for (tensor, _) in tensors().filter(|(_, compressed)| !compressed) {
+            plain.push(position);
+            position = advance(position, tensor.len, original.alignment)?;
+        }
+        let index_len = index_bytes(tensors().map(|(tensor, compressed)| (tensor.name, &tensor.dims, compressed)));
+        let offset = HEADER_BYTES + index_len;
+        Ok(Self { keys, header_len, data_start, plain, pool_position: position, index_len, offset })
+    }
+
+    /// Where the next blob begins, from the start of the pool.
+    ///
+    /// # Errors
+    /// If it is beyond 64 bits.
+    pub fn next_blob(&self) -> Result<u64, LayoutError> {
+        let position = self.pool_position.checked_add(self.offset).and_then(|p| align(p, BLOB_ALIGNMENT));
+        Ok(position.ok_or(LayoutError::Overflow)? - self.pool_position)
+    }
+
+    /// Gives `len` bytes to the next blob.
+    ///
+    /// # Errors
+    /// If its end is beyond 64 bits.
+    pub fn place(&mut self, len: u64) -> Result<Extent, LayoutError> {
+        let offset = self.next_blob()?;
+        self.offset = offset.checked_add(len).ok_or(LayoutError::Overflow)?;
+        Ok(Extent { offset, len })
+    }
+}
+
 impl Layout {
     /// Lays out the converted file of `original`: `fates` has one entry per tensor, `remainder_len` is 0 where there is none, and
-    /// `writer` names the program.
+    /// `writer` names the program. Blobs go where [`Ground::place`] puts them, in the order of the tensors.
     ///
     /// # Errors
     /// If nothing is compressed, or sizes overflow.
@@ -75,43 +140,23 @@ impl Layout {
         remainder_len: u64,
         writer: &str,
     ) -> Result<Self, LayoutError> {
-        assert_eq!(fates.len(), original.tensors.len(), "one fate per tensor");
+        let compressed: Vec<bool> = fates.iter().map(|fate| *fate != Fate::Plain).collect();
+        let mut ground = Ground::new(original, &compressed, writer)?;
         let alignment = original.alignment;
         let tensors = || original.tensors.iter().zip(fates);
-        let blobs = || tensors().filter(|(_, fate)| **fate != Fate::Plain).map(|(tensor, _)| tensor);
-        let first = blobs().next().ok_or(LayoutError::NothingToCompress)?;
 
-        let mut keys = Vec::new();
-        push_u32(&mut keys, KEY_VERSION, VERSION);
-        push_string(&mut keys, KEY_WRITER, writer);
-        push_string(&mut keys, KEY_POOL_TENSOR, first.name);
-        push_u32(&mut keys, KEY_POOL_CARRIERS, blobs().count() as u32);
-        let infos: u64 = original.tensors.iter().map(|tensor| info_bytes(tensor.name, &tensor.dims)).sum();
-        let header_len = original.metadata_len + keys.len() as u64 + infos;
-        let data_start = align(header_len, alignment).ok_or(LayoutError::Overflow)?;
-
-        let mut position = data_start;
-        let mut plain = Vec::new();
-        for (tensor, _) in tensors().filter(|(_, fate)| **fate == Fate::Plain) {
-            plain.push(position);
-            position = advance(position, tensor.len, alignment)?;
-        }
-        let pool_position = position;
-
-        let index_len = index_bytes(tensors().map(|(t, fate)| (t.name, &t.dims, *fate != Fate::Plain)));
-        let mut offset = HEADER_BYTES + index_len;
         let mut extents = Vec::new();
-        for (_, fate) in tensors() {
+        for fate in fates {
             if let Fate::Blob(len) = *fate {
-                extents.push(place(&mut offset, len, pool_position)?);
+                extents.push(ground.place(len)?);
             }
         }
-        let remainder =
-            if remainder_len > 0 { Some(place(&mut offset, remainder_len, pool_position)?) } else { None };
-        let pool_len = offset;
+        let remainder = if remainder_len > 0 { Some(ground.place(remainder_len)?) } else { None };
+        let Ground { keys, header_len, data_start, plain, pool_position, index_len, offset: pool_len } = ground;
 
-        let elements: Vec<u64> = blobs()
-            .map(|tensor| tensor.dims.elements().ok_or(LayoutError::Overflow))
+        let elements: Vec<u64> = tensors()
+            .filter(|(_, fate)| **fate != Fate::Plain)
+            .map(|(tensor, _)| tensor.dims.elements().ok_or(LayoutError::Overflow))
             .collect::<Result<_, _>>()?;
         let types =
             carriers::choose(&elements, alignment, pool_len).ok_or(LayoutError::Carriers(pool_len))?;
@@ -135,6 +180,7 @@ impl Layout {
                 places[i] = Place::Plain { position };
             }
         }
+        let mut position = pool_position;
         let mut blob_plan = types.iter().zip(extents);
         for (i, (tensor, fate)) in tensors().enumerate() {
             if *fate != Fate::Plain {
@@ -166,12 +212,4 @@ fn bytes_of(elements: Option<u64>, ty: TensorType) -> Result<u64, LayoutError> {
 
 fn advance(position: u64, len: u64, alignment: u64) -> Result<u64, LayoutError> {
     position.checked_add(len).and_then(|end| align(end, alignment)).ok_or(LayoutError::Overflow)
-}
-
-/// Gives `len` bytes at the next blob boundary of the file and moves `offset` behind them.
-fn place(offset: &mut u64, len: u64, pool_position: u64) -> Result<Extent, LayoutError> {
-    let position = pool_position.checked_add(*offset).and_then(|p| align(p, BLOB_ALIGNMENT));
-    let start = position.ok_or(LayoutError::Overflow)? - pool_position;
-    *offset = start.checked_add(len).ok_or(LayoutError::Overflow)?;
-    Ok(Extent { offset: start, len })
 }

@@ -4,7 +4,7 @@
 
 #include "internal.h"
 
-static const char *const names[UW_ISAS] = {"scalar", "avx2", "avx512vbmi2"};
+static const char *const names[UW_ISAS] = {"scalar", "neon", "avx2", "avx512", "avx512bf16"};
 
 const char *uw_isa_name(uw_isa isa) { return (unsigned)isa < UW_ISAS ? names[isa] : "unknown"; }
 
@@ -22,6 +22,7 @@ static uint64_t saved_state(void) {
 static int has(uw_isa isa) {
     uint32_t a, b1, c1, d1, b7, c7, d7, a71 = 0, unused;
     if (isa == UW_ISA_SCALAR) return 1;
+    if (isa == UW_ISA_NEON) return 0;
     if (!__get_cpuid(1, &a, &b1, &c1, &d1) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
     if (a >= 1) __get_cpuid_count(7, 1, &a71, &unused, &unused, &unused);
     uint64_t state = saved_state();
@@ -30,16 +31,21 @@ static int has(uw_isa isa) {
         return (state & ymm) == ymm && (b7 & bit_AVX2) && (b7 & bit_BMI) && (b7 & bit_BMI2) && (c1 & bit_FMA) && (c1 & bit_POPCNT);
     const uint32_t base = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((state & zmm) != zmm || (b7 & base) != base || !has(UW_ISA_AVX2)) return 0;
-    return (c7 & bit_AVX512VBMI) && (c7 & bit_AVX512VBMI2) && (a71 & bit_AVX512BF16);
+    return isa == UW_ISA_AVX512 || (a71 & bit_AVX512BF16);
 }
 
 static const uw_kernels *table(uw_isa isa) {
     switch (isa) {
     case UW_ISA_AVX2: return &uw_kernels_avx2;
-    case UW_ISA_AVX512VBMI2: return &uw_kernels_avx512vbmi2;
+    case UW_ISA_AVX512: return &uw_kernels_avx512;
+    case UW_ISA_AVX512BF16: return &uw_kernels_avx512bf16;
     default: return &uw_kernels_scalar;
     }
 }
+#elif defined(__aarch64__)
+/* Every 64-bit ARM has NEON. */
+static int has(uw_isa isa) { return isa == UW_ISA_SCALAR || isa == UW_ISA_NEON; }
+static const uw_kernels *table(uw_isa isa) { return isa == UW_ISA_NEON ? &uw_kernels_neon : &uw_kernels_scalar; }
 #else
 static int has(uw_isa isa) { return isa == UW_ISA_SCALAR; }
 static const uw_kernels *table(uw_isa isa) { (void)isa; return &uw_kernels_scalar; }
@@ -80,7 +86,7 @@ static const uw_kernels *kernels(void) { return table(uw_isa_used()); }
 
 size_t uw_prepared_bytes(uint64_t k) { return uw_padded(k) * sizeof(float); }
 
-size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(float); }
+size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(uint16_t); }
 
 void uw_decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
     kernels()->decode_bf16(t, row, n, out, stride);

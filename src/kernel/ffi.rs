@@ -5,19 +5,20 @@ use std::ffi::{c_char, c_int, c_void};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct UwTensor {
-    pub sm: *const u8,
+    pub low: *const u8,
     pub codes: *const u8,
-    pub coarse: *const u8,
-    pub fine: *const u8,
+    pub starts: *const u8,
     pub escapes: *const u8,
     pub k: u64,
     pub rows: u64,
     pub blocks: u64,
+    pub segments: u64,
     pub n_escapes: u64,
+    pub segment_rows: u32,
     pub code_bits: u32,
     pub code_bytes: u32,
+    pub shift: u32,
     pub palette: [u8; 16],
-    pub marker: u8,
 }
 
 unsafe extern "C" {

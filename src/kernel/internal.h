@@ -8,15 +8,18 @@
 
 /* The format's constants, as the Rust side has them (build.rs passes them on). */
 _Static_assert(UW_BLOCK == UW_RUST_BLOCK, "block");
-_Static_assert(UW_GROUP == UW_RUST_GROUP, "group");
+_Static_assert(UW_GROUP_BLOCKS == UW_RUST_GROUP_BLOCKS, "group");
+_Static_assert(UW_SEGMENT_BLOCKS == UW_RUST_SEGMENT_BLOCKS, "blocks of a segment");
+_Static_assert(UW_SEGMENT_ROWS == UW_RUST_SEGMENT_ROWS, "rows of a segment");
 _Static_assert(UW_HEADER_BYTES == UW_RUST_HEADER_BYTES, "blob header");
-_Static_assert(UW_ESCAPE_TAIL == UW_RUST_ESCAPE_TAIL, "escape tail");
 _Static_assert(UW_CODE3_BYTES == UW_RUST_CODE3_BYTES, "3-bit codes");
 _Static_assert(UW_CODE4_BYTES == UW_RUST_CODE4_BYTES, "4-bit codes");
+_Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 
 /* How far ahead of the stream to prefetch, in bytes: past the page that the hardware prefetcher stops at, and into L2. Measured;
  * half and twice as far are slower. */
 #define UW_PREFETCH 8192
+#define UW_PREFETCH_LINE(p) __builtin_prefetch((const char *)(p), 0, 2)
 
 /* One instruction set. The meaning of each function is that of its namesake in unweight.h. */
 typedef struct uw_kernels {
@@ -31,24 +34,18 @@ typedef struct uw_kernels {
 
 extern const uw_kernels uw_kernels_scalar;
 #if defined(__x86_64__)
-extern const uw_kernels uw_kernels_avx2, uw_kernels_avx512vbmi2;
+extern const uw_kernels uw_kernels_avx2, uw_kernels_avx512, uw_kernels_avx512bf16;
+#elif defined(__aarch64__)
+extern const uw_kernels uw_kernels_neon;
 #endif
+
+#define UW_INLINE static inline __attribute__((always_inline))
 
 /* Weights to the step of every order; rows in scratch and activations are padded to it with zeros. */
 static inline uint64_t uw_padded(uint64_t k) { return (k + UW_BLOCK - 1) / UW_BLOCK * UW_BLOCK; }
 
 /* vdpbf16ps takes BF16 activations; every other order multiplies floats. */
 static inline int uw_order_is_bf16(uw_order order) { return order == UW_DOT_AVX512BF16 || order == UW_TILE_AVX512BF16; }
-
-/* Where the escapes of a row begin. Limited to the stream, whatever the row starts say. */
-static inline uint64_t uw_row_start(const uw_tensor *t, uint64_t row) {
-    uint32_t coarse;
-    uint16_t fine;
-    memcpy(&coarse, t->coarse + row / UW_GROUP * 4, sizeof coarse);
-    memcpy(&fine, t->fine + row * 2, sizeof fine);
-    uint64_t start = (uint64_t)coarse + fine;
-    return start < t->n_escapes ? start : t->n_escapes;
-}
 
 static inline float uw_bf16_to_f32(uint16_t bits) {
     uint32_t wide = (uint32_t)bits << 16;

@@ -45,12 +45,14 @@ impl Order {
 #[repr(i32)]
 pub enum Isa {
     Scalar = 0,
+    Neon,
     Avx2,
-    Avx512Vbmi2,
+    Avx512,
+    Avx512Bf16,
 }
 
 impl Isa {
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vbmi2];
+    pub const ALL: [Self; 5] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The name that `UNWEIGHT_ISA` takes.
     pub fn name(self) -> &'static str {

@@ -21,28 +21,30 @@ extern "C" {
 #endif
 
 #define UW_BLOCK 64            /* weights in a block */
-#define UW_GROUP 16            /* rows that share a coarse row start */
+#define UW_GROUP_BLOCKS 8      /* blocks whose 3-bit codes are packed together */
+#define UW_SEGMENT_BLOCKS 64   /* most blocks in a segment of several rows */
+#define UW_SEGMENT_ROWS 16     /* most rows in a segment */
 #define UW_HEADER_BYTES 64     /* blob header */
-#define UW_ESCAPE_TAIL 64      /* zero bytes after the last escape */
 #define UW_CODE3_BYTES 24      /* codes of one block, 3 bits each */
 #define UW_CODE4_BYTES 32      /* codes of one block, 4 bits each */
-#define UW_TILE_ROWS 16        /* rows that uw_matmul() decodes at a time */
+#define UW_TILE_ROWS 16        /* rows that uw_matmul() decodes at a time; a multiple of every segment's */
 
 /* A checked view of one blob. Fields are the kernel's own; read them, don't write them. */
 typedef struct uw_tensor {
-    const uint8_t *sm;         /* sign and mantissa, 64 bytes a block */
-    const uint8_t *codes;      /* code_bytes a block */
-    const uint8_t *coarse;     /* u32 per UW_GROUP rows */
-    const uint8_t *fine;       /* u16 per row */
-    const uint8_t *escapes;    /* n_escapes bytes, then UW_ESCAPE_TAIL more that may be read */
+    const uint8_t *low;        /* low bytes, 64 a block */
+    const uint8_t *codes;      /* of the high bytes, code_bytes a block */
+    const uint8_t *starts;     /* u32 per segment: its first escape */
+    const uint8_t *escapes;    /* n_escapes times distance and high byte */
     uint64_t k;                /* weights in a row */
     uint64_t rows;
     uint64_t blocks;           /* blocks in a row */
+    uint64_t segments;
     uint64_t n_escapes;
+    uint32_t segment_rows;     /* rows in a segment, a power of two */
     uint32_t code_bits;        /* 3 or 4 */
     uint32_t code_bytes;
-    uint8_t palette[16];       /* rotated exponent by code; the place of the escape code holds `marker` */
-    uint8_t marker;            /* a byte that is in no other place of the palette */
+    uint32_t shift;            /* 1 if exponents are stored one too high, else 0 */
+    uint8_t palette[16];       /* high byte by code; for 3-bit codes the 8 stand twice */
 } uw_tensor;
 
 typedef enum uw_status {
@@ -52,7 +54,8 @@ typedef enum uw_status {
     UW_SHAPE,                  /* header names another shape than the caller */
     UW_CODE,                   /* code size other than 3 or 4 bits */
     UW_OVERFLOW,               /* sizes beyond 64 bits or beyond the address space */
-    UW_RESERVED                /* a reserved byte that is not zero */
+    UW_RESERVED,               /* a reserved byte that is not zero */
+    UW_SHIFT                   /* a shift other than 0 or 1 */
 } uw_status;
 
 const char *uw_status_text(uw_status status);
@@ -101,7 +104,7 @@ void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64
 
 /* Instruction sets. The best that the machine has is used; the environment variable UNWEIGHT_ISA, read once, lowers it for tests
  * and measurements: one of the names that uw_isa_name() gives. */
-typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_AVX2, UW_ISA_AVX512VBMI2, UW_ISAS } uw_isa;
+typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_NEON, UW_ISA_AVX2, UW_ISA_AVX512, UW_ISA_AVX512BF16, UW_ISAS } uw_isa;
 const char *uw_isa_name(uw_isa isa);
 int uw_isa_available(uw_isa isa);   /* 1 if this machine can run it and this build holds it */
 uw_isa uw_isa_used(void);

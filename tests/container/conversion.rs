@@ -27,7 +27,7 @@ fn coded(gguf: &Gguf, tensor: &TensorInfo, encoding: Encoding) -> Coded {
     let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
     let encoder =
         Encoder::forced(&Analysis::of(&weights), Shape::of(&tensor.dims).unwrap(), encoding).unwrap();
-    Coded { encoding, blob: encoder.blob(&weights).unwrap() }
+    Coded { encoding, blob: encoder.blob(&weights) }
 }
 
 /// The converted file of `original`, each tensor in the encoding that `encodings` gives it.

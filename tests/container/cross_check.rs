@@ -58,7 +58,7 @@ fn samples() {
         compare(original);
         let gguf = Gguf::parse(original).unwrap();
         let matrices = gguf.tensors.iter().map(|t| t.ty == TensorType::BF16 && t.dims.as_slice().len() > 1);
-        let encodings: Vec<_> = matrices.map(|coded| coded.then_some(Encoding::Bf16Palette7)).collect();
+        let encodings: Vec<_> = matrices.map(|coded| coded.then_some(Encoding::Bf16Palette8)).collect();
         let converted = convert(original, &encodings).unwrap();
         compare(&converted);
         assert!(restore(&converted).unwrap() == original);

@@ -32,7 +32,7 @@ fn original() -> File {
 /// An original and its converted file.
 fn pair() -> (Vec<u8>, Vec<u8>) {
     let original = original().to_bytes();
-    let coded = [None, Some(Encoding::Bf16Palette7), Some(Encoding::Bf16Palette15), None];
+    let coded = [None, Some(Encoding::Bf16Palette8), Some(Encoding::Bf16Palette16), None];
     let converted = convert(&original, &coded).unwrap();
     (original, converted)
 }

@@ -49,7 +49,7 @@ fn kv() -> impl Strategy<Value = Vec<(String, Value)>> {
 
 fn tensor() -> impl Strategy<Value = (Tensor, Option<Encoding>)> {
     let ty = prop_oneof![Just(TensorType::BF16), select(types())];
-    let encoding = select(&[None, Some(Encoding::Bf16Palette7), Some(Encoding::Bf16Palette15)][..]);
+    let encoding = select(&[None, Some(Encoding::Bf16Palette8), Some(Encoding::Bf16Palette16)][..]);
     let dims = (0u64..4, prop::collection::vec(prop_oneof![1 => 0u64..2, 9 => 1u64..6], 0..4));
     (ty, dims, 1u64..90, any::<u64>(), encoding).prop_map(|(ty, (blocks, rest), k, seed, encoding)| {
         let row = if ty == TensorType::BF16 { k } else { blocks * ty.block() };
@@ -68,7 +68,7 @@ fn cases() -> impl Strategy<Value = Case> {
     // Tiny tensors grow, and carriers are not limitless: mostly, a larger one makes room.
     let large = (any::<u64>(), prop::bool::weighted(0.9)).prop_map(|(seed, coded)| {
         let tensor = Tensor::new("", TensorType::BF16, &[128, 100], seed);
-        (String::new(), (tensor, coded.then_some(Encoding::Bf16Palette7)))
+        (String::new(), (tensor, coded.then_some(Encoding::Bf16Palette8)))
     });
     let tensors = (
         prop::collection::vec((".{0,20}", tensor()), 0..MOST_TENSORS),
@@ -174,7 +174,7 @@ fn every_tensor_type_passes() {
     let mut tensors: Vec<_> =
         types().into_iter().map(|ty| Tensor::new(ty.name(), ty, &[256, 3], u64::from(ty.id()))).collect();
     let encodings: Vec<_> =
-        tensors.iter().map(|t| (t.ty == TensorType::BF16.id()).then_some(Encoding::Bf16Palette7)).collect();
+        tensors.iter().map(|t| (t.ty == TensorType::BF16.id()).then_some(Encoding::Bf16Palette8)).collect();
     // The data in the reverse order of the infos.
     tensors.reverse();
     let mut file = File::of(tensors);
@@ -189,6 +189,6 @@ fn many_tensors_pass() {
     let tensors: Vec<_> =
         (0..3000).map(|i| Tensor::new(&i.to_string(), TensorType::BF16, &[61 + i % 7, 4], i)).collect();
     let original = File::of(tensors).to_bytes();
-    let encodings = vec![Some(Encoding::Bf16Palette7); 3000];
+    let encodings = vec![Some(Encoding::Bf16Palette8); 3000];
     assert_eq!(restore(&convert(&original, &encodings).unwrap()).unwrap(), original);
 }

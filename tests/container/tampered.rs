@@ -20,7 +20,7 @@ fn converted() -> Vec<u8> {
     let matrix = |name, seed| Tensor::new(name, TensorType::BF16, &[64, 64], seed);
     let norm = Tensor::new("norm", TensorType::F32, &[32], 1);
     let file = File::of(vec![norm, matrix("one", 2), matrix("two", 3)]);
-    let encoding = Some(Encoding::Bf16Palette7);
+    let encoding = Some(Encoding::Bf16Palette8);
     convert(&file.to_bytes(), &[None, encoding, encoding]).unwrap()
 }
 

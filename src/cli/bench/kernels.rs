@@ -34,7 +34,7 @@ impl Matrix {
         let shape = Shape { k: K, rows };
         let plain = trained((K * rows) as usize);
         let encoder = Encoder::new(&Analysis::of(&plain), shape).expect("such weights get smaller");
-        let blob = encoder.blob(&plain).expect("few escapes");
+        let blob = encoder.blob(&plain);
         Self { shape, plain, blob }
     }
 
@@ -97,9 +97,10 @@ type Kernel<'a> = Box<dyn Fn(&ThreadPool) -> f64 + Sync + 'a>;
 pub fn measure(rounds: u32) -> Vec<Row> {
     let (near, far) = (Matrix::new(ROWS_IN_CACHE), Matrix::new(ROWS_IN_MEMORY));
     let (dot, tile) = match Isa::used() {
-        Isa::Avx512Vbmi2 => (Order::DotAvx512Bf16, Order::TileAvx512Bf16),
+        Isa::Avx512Bf16 => (Order::DotAvx512Bf16, Order::TileAvx512Bf16),
+        Isa::Avx512 => (Order::DotAvx512, Order::TileAvx512),
         Isa::Avx2 => (Order::DotAvx2, Order::TileAvx2),
-        Isa::Scalar => (Order::DotPlain, Order::DotPlain),
+        Isa::Neon | Isa::Scalar => (Order::DotPlain, Order::DotPlain),
     };
     let most = rayon::current_num_threads();
     let mut rows = Vec::new();

@@ -1,0 +1,2 @@
+#define KERNELS uw_kernels_avx512
+#include "avx512.h"
