@@ -27,31 +27,47 @@ UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift
         for (int q = 0; q < 4; q++) words[q] = _mm256_sub_epi16(words[q], _mm256_set1_epi16(128));
 }
 
-/* A row as words, to the end of its last block. */
-UW_INLINE void expand_row(walk *w, const int code_bits, const int shift, uint64_t row, uint16_t *out) {
-    const uw_tensor *t = w->t;
-    const uint8_t *low = t->low + row * t->blocks * UW_BLOCK, *high = NULL;
-    for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, out += UW_BLOCK) {
-        if (b % PIECE_BLOCKS == 0) high = high_bytes(w, code_bits, row, b);
-        UW_PREFETCH_LINE(low + UW_PREFETCH);
-        __m256i words[4];
-        words_of(high, low, shift, words);
-        for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(out + 16 * q), words[q]);
-    }
+/* Sixteen words as floats in natural order. */
+UW_INLINE void store_floats(__m256i words, float *out) {
+    const __m128i halves[2] = {_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)};
+    for (int h = 0; h < 2; h++)
+        _mm256_storeu_ps(out + 8 * h, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves[h]), 16)));
 }
 
-UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out) {
+/* Rows as words or floats, with zeros to the end of their last block. */
+UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, const int floats, uint64_t row, uint64_t n,
+                           void *scratch) {
     const uint64_t padded = uw_padded(t->k);
     walk w;
     walk_start(&w, t);
     for (uint64_t i = 0; i < n; i++) {
-        expand_row(&w, code_bits, shift, row + i, out + i * padded);
-        memset(out + i * padded + t->k, 0, (padded - t->k) * sizeof *out);
+        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
+        uint16_t *words = (uint16_t *)scratch + i * padded;
+        float *wide = (float *)scratch + i * padded;
+        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK) {
+            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
+            UW_PREFETCH_LINE(low + UW_PREFETCH);
+            __m256i block[4];
+            words_of(high, low, shift, block);
+            for (int q = 0; q < 4; q++) {
+                uint64_t at = b * UW_BLOCK + 16 * (uint64_t)q;
+                if (floats) store_floats(block[q], wide + at);
+                else _mm256_storeu_si256((__m256i *)(words + at), block[q]);
+            }
+        }
+        if (floats) memset(wide + t->k, 0, (padded - t->k) * sizeof *wide);
+        else memset(words + t->k, 0, (padded - t->k) * sizeof *words);
     }
 }
 
-static void expand(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, row, n, out)
+static void expand_words(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
+#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 0, row, n, out)
+    FOR_EACH_FORM(t, CALL);
+#undef CALL
+}
+
+static void expand_floats(const uw_tensor *t, uint64_t row, uint64_t n, float *out) {
+#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 1, row, n, out)
     FOR_EACH_FORM(t, CALL);
 #undef CALL
 }
@@ -89,10 +105,6 @@ UW_INLINE __m256 widen_even(__m256i words) { return _mm256_castsi256_ps(_mm256_s
 UW_INLINE __m256 widen_odd(__m256i words) {
     return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32((int)0xFFFF0000)));
 }
-/* Eight words to floats in natural order. */
-UW_INLINE __m256 widen(const uint16_t *words) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)words)), 16));
-}
 
 /* Where a dot order's activation i stands: of each 16, first the even ones. */
 UW_INLINE uint64_t parted(uint64_t i) {
@@ -112,8 +124,12 @@ static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) 
         uint16_t words[16] = {0};
         for (uint64_t j = 0; j < 16 && i + j < k; j++) words[j] = uw_f32_to_bf16(x[i + j]);
         float *out = (float *)prepared + i;
-        _mm256_storeu_ps(out, is_dot(order) ? widen_even(load(words)) : widen(words));
-        _mm256_storeu_ps(out + 8, is_dot(order) ? widen_odd(load(words)) : widen(words + 8));
+        if (is_dot(order)) {
+            _mm256_storeu_ps(out, widen_even(load(words)));
+            _mm256_storeu_ps(out + 8, widen_odd(load(words)));
+        } else {
+            store_floats(load(words), out);
+        }
     }
 }
 
@@ -190,7 +206,8 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm256_setzero_ps()
 #define STEP 8
 #define OPERAND __m256
-#define W_LOAD(w, a) widen(w)
+#define ELEMENT float
+#define W_LOAD(w, a) _mm256_loadu_ps(w)
 #define X_LOAD(x, i, a) _mm256_loadu_ps((const float *)(x) + (i))
 #define MADD(acc, w, x) _mm256_fmadd_ps(w, x, acc)
 #define ACCS 1
@@ -204,7 +221,8 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm256_setzero_ps()
 #define STEP 16
 #define OPERAND __m256
-#define W_LOAD(w, a) widen((w) + 8 * (a))
+#define ELEMENT float
+#define W_LOAD(w, a) _mm256_loadu_ps((w) + 8 * (a))
 #define X_LOAD(x, i, a) _mm256_loadu_ps((const float *)(x) + (i) + 8 * (a))
 #define MADD(acc, w, x) _mm256_fmadd_ps(w, x, acc)
 #define ACCS 2
@@ -222,6 +240,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm256_setzero_ps()
 #define STEP 32
 #define OPERAND __m256
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) PARTED_W_LOAD(w, a)
 #define X_LOAD(x, i, a) _mm256_loadu_ps((const float *)(x) + (i) + 8 * (a))
 #define MADD(acc, w, x) _mm256_fmadd_ps(w, x, acc)
@@ -236,6 +255,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm256_setzero_ps()
 #define STEP 32
 #define OPERAND __m256
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) PARTED_W_LOAD(w, a)
 #define X_LOAD(x, i, a) _mm256_loadu_ps((const float *)(x) + (i) + 8 * (a))
 #define MADD(acc, w, x) _mm256_fmadd_ps(w, x, acc)
@@ -258,10 +278,11 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
         matvec(t, order, row, n, prepared, y, scratch);
         return;
     }
-    const uint64_t k = t->k, padded = uw_padded(k);
-    for (uint64_t i = 0; i < n; i += UW_TILE_ROWS) {
-        uint64_t rows = n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS;
-        expand(t, row + i, rows, scratch);
+    const uint64_t k = t->k, padded = uw_padded(k), tile = tile_rows(t, columns);
+    for (uint64_t i = 0; i < n; i += tile) {
+        uint64_t rows = n - i < tile ? n - i : tile;
+        if (is_dot(order)) expand_words(t, row + i, rows, scratch);
+        else expand_floats(t, row + i, rows, scratch);
         float *to = y + i;
         switch (order) {
         case UW_TILE_AVX2: tile_8(scratch, padded, rows, prepared, prepared_stride, columns, (k + 7) / 8, k, to, y_stride); break;

@@ -51,9 +51,12 @@ UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift
     }
 }
 
-/* Rows as words, each exactly k long, or with zeros to the end of its last block. */
-UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out,
-                           size_t stride, const int padded) {
+/* Sixteen words to floats in natural order. */
+UW_INLINE __m512 widen(__m256i words) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)); }
+
+/* Rows as words: exactly k, or padded with zeros to the end of their last block; `stride` elements apart. */
+UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, const int padded, uint64_t row, uint64_t n,
+                           uint16_t *out, size_t stride) {
     walk w;
     walk_start(&w, t);
     for (uint64_t i = 0; i < n; i++) {
@@ -68,28 +71,28 @@ UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int sh
             if (left >= UW_BLOCK) {
                 _mm512_storeu_si512(to, first);
                 _mm512_storeu_si512(to + 32, second);
+                continue;
+            }
+            const uint64_t in = (1ull << left) - 1;
+            if (padded) {
+                _mm512_storeu_si512(to, _mm512_maskz_mov_epi16((__mmask32)in, first));
+                _mm512_storeu_si512(to + 32, _mm512_maskz_mov_epi16((__mmask32)(in >> 32), second));
             } else {
-                const uint64_t in = (1ull << left) - 1;
-                if (padded) {
-                    _mm512_storeu_si512(to, _mm512_maskz_mov_epi16((__mmask32)in, first));
-                    _mm512_storeu_si512(to + 32, _mm512_maskz_mov_epi16((__mmask32)(in >> 32), second));
-                } else {
-                    _mm512_mask_storeu_epi16(to, (__mmask32)in, first);
-                    _mm512_mask_storeu_epi16(to + 32, (__mmask32)(in >> 32), second);
-                }
+                _mm512_mask_storeu_epi16(to, (__mmask32)in, first);
+                _mm512_mask_storeu_epi16(to + 32, (__mmask32)(in >> 32), second);
             }
         }
     }
 }
 
 static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, row, n, out, stride, 0)
+#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 0, row, n, out, stride)
     FOR_EACH_FORM(t, CALL);
 #undef CALL
 }
 
 static void expand(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, row, n, out, uw_padded(t->k), 1)
+#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 1, row, n, out, uw_padded(t->k))
     FOR_EACH_FORM(t, CALL);
 #undef CALL
 }
@@ -99,9 +102,6 @@ UW_INLINE __m512 widen_even(__m512i words) { return _mm512_castsi512_ps(_mm512_s
 UW_INLINE __m512 widen_odd(__m512i words) {
     return _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32((int)0xFFFF0000)));
 }
-/* Sixteen words to floats in natural order. */
-UW_INLINE __m512 widen(__m256i words) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)); }
-
 /* Where a UW_DOT_AVX512 activation i stands: of each 32, first the even ones. */
 UW_INLINE uint64_t parted(uint64_t i) {
     uint64_t in = i % 32;
@@ -235,6 +235,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm512_setzero_ps()
 #define STEP 32
 #define OPERAND __m512bh
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) ((__m512bh)load(w))
 #define X_LOAD(x, i, a) ((__m512bh)load((const uint16_t *)(x) + (i)))
 #define MADD(acc, w, x) _mm512_dpbf16_ps(acc, w, x)
@@ -249,6 +250,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm512_setzero_ps()
 #define STEP 64
 #define OPERAND __m512bh
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) ((__m512bh)load((w) + 32 * (a)))
 #define X_LOAD(x, i, a) ((__m512bh)load((const uint16_t *)(x) + (i) + 32 * (a)))
 #define MADD(acc, w, x) _mm512_dpbf16_ps(acc, w, x)
@@ -265,6 +267,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm512_setzero_ps()
 #define STEP 16
 #define OPERAND __m512
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) widen(_mm256_loadu_si256((const __m256i *)(w)))
 #define X_LOAD(x, i, a) _mm512_loadu_ps((const float *)(x) + (i))
 #define MADD(acc, w, x) _mm512_fmadd_ps(w, x, acc)
@@ -279,6 +282,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define VEC_ZERO _mm512_setzero_ps()
 #define STEP 32
 #define OPERAND __m512
+#define ELEMENT uint16_t
 #define W_LOAD(w, a) ((a) ? widen_odd(load(w)) : widen_even(load(w)))
 #define X_LOAD(x, i, a) _mm512_loadu_ps((const float *)(x) + (i) + 16 * (a))
 #define MADD(acc, w, x) _mm512_fmadd_ps(w, x, acc)
@@ -302,9 +306,9 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
         matvec(t, order, row, n, prepared, y, scratch);
         return;
     }
-    const uint64_t k = t->k, padded = uw_padded(k);
-    for (uint64_t i = 0; i < n; i += UW_TILE_ROWS) {
-        uint64_t rows = n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS;
+    const uint64_t k = t->k, padded = uw_padded(k), tile = tile_rows(t, columns);
+    for (uint64_t i = 0; i < n; i += tile) {
+        uint64_t rows = n - i < tile ? n - i : tile;
         expand(t, row + i, rows, scratch);
         float *to = y + i;
         switch (order) {

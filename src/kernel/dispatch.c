@@ -86,7 +86,7 @@ static const uw_kernels *kernels(void) { return table(uw_isa_used()); }
 
 size_t uw_prepared_bytes(uint64_t k) { return uw_padded(k) * sizeof(float); }
 
-size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(uint16_t); }
+size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(float); }
 
 void uw_decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
     kernels()->decode_bf16(t, row, n, out, stride);

@@ -2,7 +2,8 @@
  *   VEC             a register of floats            VEC_ZERO       all zero
  *   STEP            elements of a row that all accumulators of a sum take in one turn
  *   OPERAND         a register of factors
- *   W_LOAD(w, a)    the factors of accumulator a from the row's words (natural order) at the start of a turn
+ *   ELEMENT         what an expanded row consists of: uint16_t or float
+ *   W_LOAD(w, a)    the factors of accumulator a from the row's elements (natural order) at the start of a turn
  *   X_LOAD(x, i, a) the factors of accumulator a from a prepared column, i elements from its start at the start of a turn
  *   MADD(acc, w, x)
  *   ACCS            accumulators of a sum (tile orders: 1, or 2 for lanes of two registers; dot orders: 2 or 4)
@@ -15,7 +16,7 @@
 #define GEMM_CONCAT(a, b) GEMM_CONCAT_(a, b)
 #define GEMM_BLOCK GEMM_CONCAT(GEMM, _block)
 
-UW_INLINE void GEMM_BLOCK(const int rows, const int columns, const uint16_t *w, size_t w_stride, const uint8_t *x, size_t x_stride,
+UW_INLINE void GEMM_BLOCK(const int rows, const int columns, const ELEMENT *w, size_t w_stride, const uint8_t *x, size_t x_stride,
                           uint64_t steps, uint64_t k, float *y, size_t y_stride) {
     VEC acc[ROWS_AT_ONCE][COLUMNS_AT_ONCE][ACCS];
     for (int r = 0; r < rows; r++)
@@ -36,7 +37,7 @@ UW_INLINE void GEMM_BLOCK(const int rows, const int columns, const uint16_t *w, 
 }
 
 /* w_stride in elements, x_stride in bytes. */
-static void GEMM(const uint16_t *w, size_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t columns,
+static void GEMM(const ELEMENT *w, size_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t columns,
                  uint64_t steps, uint64_t k, float *y, size_t y_stride) {
     for (uint64_t c = 0; c < columns;) {
         /* The last columns go in blocks of fewer, evenly, so that none runs alone without need. */
@@ -45,7 +46,7 @@ static void GEMM(const uint16_t *w, size_t w_stride, uint64_t rows, const uint8_
         float *yc = y + c * y_stride;
         for (uint64_t r = 0; r < rows;) {
             int full = rows - r >= ROWS_AT_ONCE;
-            const uint16_t *wr = w + r * w_stride;
+            const ELEMENT *wr = w + r * w_stride;
             switch (full ? now : 0) {
 #if COLUMNS_AT_ONCE >= 6
             case 6: GEMM_BLOCK(ROWS_AT_ONCE, 6, wr, w_stride, xc, x_stride, steps, k, yc + r, y_stride); break;
@@ -76,6 +77,7 @@ static void GEMM(const uint16_t *w, size_t w_stride, uint64_t rows, const uint8_
 #undef VEC_ZERO
 #undef STEP
 #undef OPERAND
+#undef ELEMENT
 #undef W_LOAD
 #undef X_LOAD
 #undef MADD

@@ -8,6 +8,8 @@
 #include "internal.h"
 
 #define PIECE_BLOCKS UW_SEGMENT_BLOCKS
+#define FEW_COLUMNS 8
+#define FEW_ROWS 4
 
 /* Walks rows in order, from any one on. */
 typedef struct walk {
@@ -107,6 +109,13 @@ UW_INLINE const uint8_t *high_bytes(walk *w, const int code_bits, uint64_t row, 
     if (from == 0) enter_segment(w, segment);
     read_piece(w, code_bits, row * t->blocks + from, left < PIECE_BLOCKS ? left : PIECE_BLOCKS);
     return w->high;
+}
+
+/* Rows to expand at a time for a product: few for few columns, so that they stay in the nearest cache; whole segments, which are
+ * decoded as one. */
+UW_INLINE uint64_t tile_rows(const uw_tensor *t, uint64_t columns) {
+    if (columns > FEW_COLUMNS) return UW_TILE_ROWS;
+    return t->segment_rows > FEW_ROWS ? t->segment_rows : FEW_ROWS;
 }
 
 /* Calls with the tensor's code size and shift as constants, which the inlined function is then compiled for. */
