@@ -124,12 +124,12 @@ impl MultiplyExperts<'_> {
         if rows == 0 {
             return Ok(());
         }
-        let chunk = chunk_rows(rows, thread.count, groups.groups.iter().all(|&(_, _, count)| count == 1));
+        let chunk = chunk_rows(rows, thread.count);
         let per_group = rows.div_ceil(chunk);
         let most = groups.groups.iter().map(|&(_, _, count)| count).max().unwrap_or(0);
         let mut products = vec![0f32; most * chunk as usize];
         let scratch = scratch.bytes(scratch_bytes(k));
-        while let Some(number) = chunks.next(per_group * groups.groups.len() as u64) {
+        while let Some(number) = chunks.next(thread, per_group * groups.groups.len() as u64) {
             let (expert, start, count) = groups.groups[(number / per_group) as usize];
             let from = number % per_group * chunk;
             let n = chunk.min(rows - from) as usize;

@@ -31,14 +31,22 @@ pub struct Job<'a> {
     failed: AtomicBool,
 }
 
-/// Deals out work to whoever is free.
+/// Deals out work: each thread takes its own share in order, so that it reads memory in one run, then what others have left.
 #[derive(Default)]
-pub struct Chunks(AtomicU64);
+pub struct Chunks([AtomicU64; Self::SHARES]);
 
 impl Chunks {
-    /// The next number below `count`, each once over all threads.
-    pub fn next(&self, count: u64) -> Option<u64> {
-        Some(self.0.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < count)
+    /// Threads beyond this many have shares together.
+    const SHARES: usize = 32;
+
+    /// The next number below `count` for this thread, each once over all threads.
+    pub fn next(&self, thread: Thread, count: u64) -> Option<u64> {
+        let shares = thread.count.clamp(1, Self::SHARES as u64);
+        (0..shares).map(|other| (thread.index + other) % shares).find_map(|share| {
+            let (start, end) = (count * share / shares, count * (share + 1) / shares);
+            let number = start + self.0[share as usize].fetch_add(1, Ordering::Relaxed);
+            (number < end).then_some(number)
+        })
     }
 }
 
@@ -74,7 +82,7 @@ impl<'a> Job<'a> {
                 Task::Multiply(task) => task.run(thread, &self.chunks, scratch),
                 Task::PrepareExperts(task) => task.run(thread)?,
                 Task::MultiplyExperts(task) => task.run(thread, &self.chunks, scratch)?,
-                Task::GetRows(task) => task.run(&self.chunks)?,
+                Task::GetRows(task) => task.run(thread, &self.chunks)?,
             }
             Ok(())
         })

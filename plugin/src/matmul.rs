@@ -107,11 +107,11 @@ impl<'a> Multiply<'a> {
             return;
         }
         let k = self.weight.k();
-        let chunk = chunk_rows(rows, thread.count, self.prepared.is_none());
+        let chunk = chunk_rows(rows, thread.count);
         let per_slice = rows.div_ceil(chunk);
         let (own, kernel) = scratch.areas(prepared_bytes(k), scratch_bytes(k));
         let mut rounded = None;
-        while let Some(number) = chunks.next(per_slice * n2 * n3) {
+        while let Some(number) = chunks.next(thread, per_slice * n2 * n3) {
             let (slice, from) = (number / per_slice, number % per_slice * chunk);
             let (i2, i3) = (slice % n2, slice / n2);
             let n = chunk.min(rows - from);
@@ -145,7 +145,7 @@ impl<'a> Multiply<'a> {
     }
 }
 
-/// Rows in a chunk: a single column is bound by memory, so long runs pay; tiles with many columns do enough work each.
-pub fn chunk_rows(rows: u64, threads: u64, single: bool) -> u64 {
-    if single { (rows / (threads * CHUNKS)).next_multiple_of(TILE).max(TILE) } else { TILE }
+/// Rows in a chunk: long runs, since what a thread has fetched ahead of a run's end is lost.
+pub fn chunk_rows(rows: u64, threads: u64) -> u64 {
+    (rows / (threads * CHUNKS)).next_multiple_of(TILE).max(TILE)
 }

@@ -2,7 +2,7 @@
 
 use unweight::kernel::Tensor;
 
-use crate::job::{Chunks, OutOfRange};
+use crate::job::{Chunks, OutOfRange, Thread};
 use crate::pool::Weight;
 use crate::view::View;
 
@@ -26,9 +26,9 @@ impl<'a> GetRows<'a> {
         fits.then_some(Self { table: &weight.tensor, extents, ids, y })
     }
 
-    pub fn run(&self, chunks: &Chunks) -> Result<(), OutOfRange> {
+    pub fn run(&self, thread: Thread, chunks: &Chunks) -> Result<(), OutOfRange> {
         let [width, n0, n1, _] = self.y.ne;
-        while let Some(number) = chunks.next(self.y.columns()) {
+        while let Some(number) = chunks.next(thread, self.y.columns()) {
             let at = [number % n0, number / n0 % n1, number / n0 / n1];
             // SAFETY: ids are I32 (supports_op); the node that writes them came before.
             let id = u64::try_from(unsafe { self.ids.id(at) }).map_err(|_| OutOfRange)?;
