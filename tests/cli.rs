@@ -239,7 +239,7 @@ fn inspect_counts_what_is_there() {
     let find = |name: &str| tensors.iter().find(|tensor| tensor["name"] == name).unwrap();
     assert_eq!(find("edge.noise.weight")["encoding"], "plain");
     assert_eq!(find("edge.zero.weight")["exponent_entropy"], 0.0);
-    assert_eq!(find("edge.special.weight")["encoding"], "bf16-palette7");
+    assert_eq!(find("edge.special.weight")["encoding"], "bf16-palette16");
     assert_eq!(find("edge.special.weight")["shape"], serde_json::json!([320, 48]));
     assert_eq!(report["unweight"]["original_bytes"], fs::metadata(EDGES).unwrap().len());
     assert_eq!(report["file_bytes"], fs::metadata(&converted).unwrap().len());

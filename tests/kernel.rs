@@ -32,7 +32,8 @@ fn weights(n: usize, wild: u32, seed: u64) -> Vec<u16> {
             if (bits >> 40) as u32 % 256 < wild {
                 return bits as u16;
             }
-            let exponent = 121 - (bits >> 20 & 0xFFFF).trailing_ones().min(15) as u16;
+            // The highest exponent is odd or even, so that either shift comes out.
+            let exponent = 121 + seed as u16 % 2 - (bits >> 20 & 0xFFFF).trailing_ones().min(15) as u16;
             (bits as u16 & 0x807F) | exponent << 7
         })
         .collect()
@@ -188,7 +189,7 @@ fn check_products(isa: Isa, tensor: &Tensor, weights: &[u16], columns: u64) {
 fn every_row_length_decodes_to_the_bit() {
     let [three, four] = Encoding::ALL;
     for_each_isa(|isa| {
-        for k in (1..=200).chain([255, 256, 257, 576, 1024, 1536, 2049, 4096]) {
+        for k in (1..=200).chain([255, 256, 257, 576, 1024, 1536, 2049, 4095, 4096, 4097, 8192, 8300]) {
             for (wild, encoding) in [(0, three), (9, three), (40, four), (256, three)] {
                 let shape = Shape { k, rows: 19 };
                 let weights = weights((k * 19) as usize, wild, k * 31 + u64::from(wild));
@@ -212,12 +213,61 @@ fn every_order_gives_the_bits_of_the_host() {
     let [three, four] = Encoding::ALL;
     for_each_isa(|isa| {
         for k in [
-            1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 172, 200, 576, 1000, 1088, 2112,
+            1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 172, 200, 576, 1000, 1088,
+            2112, 4096, 4160, 8300,
         ] {
             for (encoding, columns) in [(three, 1), (four, 5), (three, 8)] {
                 let weights = weights((k * 21) as usize, 0, k + columns);
                 let blob = blob(&weights, Shape { k, rows: 21 }, encoding);
                 check_products(isa, &Tensor::open(&blob, k, 21).unwrap(), &weights, columns);
+            }
+        }
+    });
+}
+
+#[test]
+fn either_shift_comes_out() {
+    let shape = Shape { k: 64, rows: 64 };
+    let shifts = [0, 1].map(|seed| blob(&weights(64 * 64, 0, 2 + seed), shape, Encoding::Bf16Palette8)[25]);
+    assert_eq!(shifts, [0, 1]);
+}
+
+#[test]
+fn rows_may_begin_anywhere() {
+    for_each_isa(|isa| {
+        for k in [40, 64, 320, 576, 4200] {
+            let shape = Shape { k, rows: 37 };
+            let weights = weights((k * 37) as usize, 3, k);
+            let blob = blob(&weights, shape, Encoding::Bf16Palette8);
+            let tensor = Tensor::open(&blob, k, 37).unwrap();
+            let mut scratch = vec![0x55; scratch_bytes(k)];
+            for order in Order::ALL {
+                let prepared = prepare_columns(order, k, 3).bytes;
+                let (vector, matrix) =
+                    (matvec(&tensor, order, &prepared), matmul(&tensor, order, &prepared, 3));
+                for (row, n) in [(0, 1), (1, 2), (3, 5), (7, 30), (15, 17), (36, 1), (37, 0)] {
+                    let mut y = vec![0.0; n];
+                    tensor.matvec(order, row as u64, &prepared, &mut y, &mut scratch);
+                    let equal = |y: &[f32], whole: &[f32]| y.iter().zip(whole).all(|(&a, &b)| same(a, b));
+                    assert!(equal(&y, &vector[row..row + n]), "{} {order:?} k {k} row {row}", isa.name());
+                    let mut y = vec![0.0; 3 * n];
+                    // SAFETY: `y` holds a column of `n` floats for each of 3.
+                    unsafe {
+                        let to = y.as_mut_ptr();
+                        tensor.matmul(order, row as u64, n as u64, &prepared, 3, to, n, &mut scratch);
+                    }
+                    for column in 0..3 {
+                        let whole = &matrix[37 * column + row..][..n];
+                        assert!(
+                            equal(&y[n * column..][..n], whole),
+                            "{} {order:?} k {k} row {row}",
+                            isa.name()
+                        );
+                    }
+                    let mut out = vec![0; n * k as usize];
+                    tensor.decode_bf16(row as u64, n as u64, &mut out);
+                    assert_eq!(out, weights[row * k as usize..][..n * k as usize]);
+                }
             }
         }
     });
@@ -286,7 +336,8 @@ fn contradictory_headers_are_refused() {
     for cut in 0..good.len() {
         assert!(Tensor::open(&good[..cut], 64, 16).is_err(), "cut at {cut}");
     }
-    for (at, byte) in [(24, 5), (25, 1), (31, 1), (48, 1), (63, 1), (16, 0xFF), (23, 0xFF)] {
+    for (at, byte) in [(24, 5), (25, 2), (26, 1), (31, 1), (40, 1), (48, 1), (63, 1), (16, 0xFF), (23, 0xFF)]
+    {
         let mut bad = good.clone();
         bad[at] = byte;
         assert!(Tensor::open(&bad, 64, 16).is_err(), "byte {at}");
@@ -332,7 +383,7 @@ mod guarded {
 
     #[test]
     fn corrupt_blobs_stay_inside() {
-        let shapes = [(64, 16), (172, 5), (65, 33), (1088, 17)];
+        let shapes = [(64, 16), (172, 5), (65, 33), (1088, 17), (8300, 3)];
         for_each_isa(|_| {
             for (round, &(k, rows)) in shapes.iter().enumerate() {
                 for (encoding, fill) in

@@ -49,7 +49,8 @@ impl Writer<'_> {
             });
         }
         // How long each blob is decides on the types of the carriers, and so on the header.
-        let layout = Layout::plan(self.gguf, &fates, self.survey.remainder.len() as u64, NAME).with_context(name)?;
+        let layout =
+            Layout::plan(self.gguf, &fates, self.survey.remainder.len() as u64, NAME).with_context(name)?;
         self.output.write(0, &layout.header)?;
         for (tensor, place) in self.gguf.tensors.iter().zip(&layout.places) {
             if let Place::Plain { position } = *place {

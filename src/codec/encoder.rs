@@ -91,7 +91,10 @@ impl Encoder {
         [
             (self.layout.low + block * BLOCK, Cow::from(&chunk.low)),
             (self.layout.codes + block * self.encoding.code_bytes(), Cow::from(&chunk.codes)),
-            (self.layout.starts + row / self.shape.segment_rows() * 4, Cow::from(starts.collect::<Vec<u8>>())),
+            (
+                self.layout.starts + row / self.shape.segment_rows() * 4,
+                Cow::from(starts.collect::<Vec<u8>>()),
+            ),
             (self.layout.escapes + 2 * before, Cow::from(&chunk.escapes)),
         ]
     }
@@ -151,7 +154,8 @@ impl Encoder {
         }
         if used < PLACES {
             for place in (0..PLACES).filter(|&place| weight_at(place) >= used) {
-                (lows[place], highs[place], codes[place]) = (0, self.palette.first().copied().unwrap_or(0), 0);
+                (lows[place], highs[place], codes[place]) =
+                    (0, self.palette.first().copied().unwrap_or(0), 0);
             }
         }
         low.extend_from_slice(&lows);
@@ -210,7 +214,9 @@ fn pack3(codes: &[u8], out: &mut Vec<u8>) {
     for group in groups {
         pack3_group::<{ GROUP_BLOCKS as usize * 8 }>(group, out);
     }
-    for (blocks, pack) in [(4, pack3_group::<32> as fn(&[u8], &mut Vec<u8>)), (2, pack3_group::<16>), (1, pack3_group::<8>)] {
+    for (blocks, pack) in
+        [(4, pack3_group::<32> as fn(&[u8], &mut Vec<u8>)), (2, pack3_group::<16>), (1, pack3_group::<8>)]
+    {
         if rest.len() / PLACES & blocks != 0 {
             let (group, after) = rest.split_at(blocks * PLACES);
             pack(group, out);

@@ -41,7 +41,8 @@ pub fn decode(blob: &[u8], encoding: Encoding, shape: Shape) -> Result<Vec<u16>,
             for column in 0..shape.blocks() {
                 let left = (shape.k - column * BLOCK).min(BLOCK) as usize;
                 let in_segment = shape.blocks() * (row - first) + column;
-                let block = blob.weights(shape.blocks() * first + in_segment, &high[(in_segment * BLOCK) as usize..]);
+                let block =
+                    blob.weights(shape.blocks() * first + in_segment, &high[(in_segment * BLOCK) as usize..]);
                 let past = u16::from(blob.palette()[0]) << 8;
                 if block[left..].iter().any(|&weight| weight != blob.unshift(past)) {
                     return Err(BlobError::RowEnd(row));

@@ -103,7 +103,8 @@ impl Ground {
             plain.push(position);
             position = advance(position, tensor.len, original.alignment)?;
         }
-        let index_len = index_bytes(tensors().map(|(tensor, compressed)| (tensor.name, &tensor.dims, compressed)));
+        let index_len =
+            index_bytes(tensors().map(|(tensor, compressed)| (tensor.name, &tensor.dims, compressed)));
         let offset = HEADER_BYTES + index_len;
         Ok(Self { keys, header_len, data_start, plain, pool_position: position, index_len, offset })
     }
@@ -152,7 +153,8 @@ impl Layout {
             }
         }
         let remainder = if remainder_len > 0 { Some(ground.place(remainder_len)?) } else { None };
-        let Ground { keys, header_len, data_start, plain, pool_position, index_len, offset: pool_len } = ground;
+        let Ground { keys, header_len, data_start, plain, pool_position, index_len, offset: pool_len } =
+            ground;
 
         let elements: Vec<u64> = tensors()
             .filter(|(_, fate)| **fate != Fate::Plain)
