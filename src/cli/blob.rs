@@ -10,8 +10,26 @@ use unweight::kernel::Tensor;
 
 use super::input::{Input, WINDOW};
 
+/// Memory that passes from one tensor to the next: new memory for each would cost more than the coding.
+#[derive(Default)]
+pub struct Buffers {
+    now: Vec<u16>,
+    next: Vec<u16>,
+    chunks: Vec<Chunk>,
+    ahead: Vec<Chunk>,
+}
+
+/// The first `len` weights of a buffer, which grows when needed.
+fn first(buffer: &mut Vec<u16>, len: usize) -> &mut [u16] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    &mut buffer[..len]
+}
+
 /// Gives the original bytes of the tensor whose blob stands at `range` of `file` to `sink`, in order.
 pub fn decode(
+    buffers: &mut Buffers,
     file: &Input,
     range: Range<u64>,
     encoding: u32,
@@ -27,21 +45,20 @@ pub fn decode(
     let rows_of = |bytes: u64| (bytes / (2 * shape.k)).max(1);
     let window = rows_of(WINDOW);
     let piece = rows_of(WINDOW / (4 * rayon::current_num_threads() as u64));
-    let buffer = || vec![0u16; window.min(shape.rows) as usize * k];
-    let (mut now, mut next) = (buffer(), buffer());
+    let Buffers { now, next, .. } = buffers;
     let fill = |row: u64, buffer: &mut [u16]| {
         buffer.par_chunks_mut(piece as usize * k).enumerate().for_each(|(i, part)| {
             tensor.decode_bf16(row + i as u64 * piece, (part.len() / k) as u64, part);
         });
     };
     let len_at = |row: u64| window.min(shape.rows.saturating_sub(row)) as usize * k;
-    fill(0, &mut now[..len_at(0)]);
+    fill(0, first(now, len_at(0)));
     for row in (0..shape.rows).step_by(window as usize) {
         // The sink has this window while the next is decoded.
-        let (weights, ahead) = (&now[..len_at(row)], &mut next[..len_at(row + window)]);
+        let (weights, ahead) = (&now[..len_at(row)], first(next, len_at(row + window)));
         rayon::join(|| sink(bytemuck::cast_slice(weights)), || fill(row + window, ahead)).0?;
         file.release(range.clone());
-        std::mem::swap(&mut now, &mut next);
+        std::mem::swap(now, next);
     }
     Ok(())
 }
@@ -49,6 +66,7 @@ pub fn decode(
 /// Codes the tensor whose weights stand at `position` of `file` and returns the length of its blob; its bytes go to `sink`, with
 /// their places in the blob.
 pub fn encode(
+    buffers: &mut Buffers,
     file: &Input,
     position: u64,
     encoder: &Encoder,
@@ -59,14 +77,17 @@ pub fn encode(
     let (k, row_bytes) = (shape.k as usize, 2 * shape.k);
     let window = encoder.rows_for(WINDOW);
     let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
-    let mut buffer = vec![0u16; window.min(shape.rows) as usize * k];
-    let mut code = |row: u64| -> Result<Vec<Chunk>> {
-        let weights = &mut buffer[..window.min(shape.rows.saturating_sub(row)) as usize * k];
+    let Buffers { now, chunks, ahead, .. } = buffers;
+    let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<()> {
+        let weights = first(now, window.min(shape.rows.saturating_sub(row)) as usize * k);
         file.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
-        Ok(weights.par_chunks(piece as usize * k).map(|rows| encoder.encode(rows)).collect())
+        let pieces = weights.par_chunks(piece as usize * k);
+        chunks.resize_with(pieces.len(), Chunk::default);
+        pieces.zip(chunks).for_each(|(rows, chunk)| encoder.encode_into(rows, chunk));
+        Ok(())
     };
     let mut escapes = 0;
-    let mut chunks = code(0)?;
+    code(0, chunks)?;
     for row in (0..shape.rows).step_by(window as usize) {
         // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
         let write = || -> Result<u64> {
@@ -79,9 +100,10 @@ pub fn encode(
             }
             Ok(before)
         };
-        let (written, next) = rayon::join(write, || code(row + window));
+        let (written, coded) = rayon::join(write, || code(row + window, ahead));
         escapes = written?;
-        chunks = next?;
+        coded?;
+        std::mem::swap(chunks, ahead);
         progress.inc(window.min(shape.rows - row) * row_bytes);
     }
     let changed = || format!("{}: changed while it was read", file.path.display());

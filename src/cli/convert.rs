@@ -11,7 +11,7 @@ use unweight::container::converted::is_converted;
 use unweight::container::gguf::Gguf;
 use unweight::selection::Group;
 
-use super::blob::encode;
+use super::blob::{Buffers, encode};
 use super::input::Input;
 use super::naming;
 use super::output::{Output, refuse};
@@ -102,9 +102,11 @@ fn write(
 /// What would be saved, per group.
 fn report(input: &Input, gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
     let progress = bar("coding", gguf.tensors.iter().map(|tensor| tensor.len).sum());
+    let mut buffers = Buffers::default();
     let mut blobs = Vec::with_capacity(encoders.len());
     for (tensor, encoder) in gguf.tensors.iter().zip(encoders) {
-        let len = |encoder| encode(input, gguf.position(tensor), encoder, &progress, |_, _| Ok(()));
+        let len =
+            |encoder| encode(&mut buffers, input, gguf.position(tensor), encoder, &progress, |_, _| Ok(()));
         blobs.push(encoder.as_ref().map(len).transpose()?);
     }
     progress.finish_and_clear();

@@ -13,7 +13,7 @@ use unweight::container::gguf::TensorType;
 use unweight::container::pool::{Stored, VERSION};
 use unweight::kernel::Tensor;
 
-use super::blob::decode;
+use super::blob::{Buffers, decode};
 use super::input::Input;
 use super::progress::{bar, size};
 use super::survey::count;
@@ -128,6 +128,7 @@ fn of_converted(file: &Input, converted: &Converted) -> Result<Report> {
         unused_bytes: converted.pool.len() as u64 - converted.header.pool_len,
         bits_per_weight: None,
     };
+    let mut buffers = Buffers::default();
     for entry in &index.entries {
         let elements = entry.dims.elements().unwrap_or(0);
         let Stored::Blob { encoding, extent, .. } = entry.stored else {
@@ -149,7 +150,7 @@ fn of_converted(file: &Input, converted: &Converted) -> Result<Report> {
         let shape = Shape::of(&entry.dims).context("a shape overflows")?;
         let mut analysis = Analysis::default();
         let place = || format!("tensor {:?}", entry.name);
-        decode(file, start..start + extent.len, encoding, shape, |bytes| {
+        decode(&mut buffers, file, start..start + extent.len, encoding, shape, |bytes| {
             analysis.add(&analyse(bytes));
             progress.inc(bytes.len() as u64);
             Ok(())

@@ -12,7 +12,7 @@ use unweight::container::pool::{Entry, Extent, Stored};
 use unweight::container::restored;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::blob::decode;
+use super::blob::{Buffers, decode};
 use super::input::{Input, WINDOW};
 use super::parts::{Part, parts};
 
@@ -77,6 +77,7 @@ impl<'a> Original<'a> {
     /// If the file is damaged; what `sink` got before is then worth nothing.
     pub fn replay(&self, progress: &ProgressBar, sink: impl FnMut(Piece) -> Result<()> + Send) -> Result<()> {
         let mut stream = Stream { sink, progress, whole: blake3::Hasher::new(), position: 0 };
+        let mut buffers = Buffers::default();
         let mut gaps = Gaps::open(self.remainder()?)?;
         for (part, range) in &self.parts {
             match *part {
@@ -84,7 +85,8 @@ impl<'a> Original<'a> {
                 Part::Gap => gaps.read(range.end - range.start, |bytes| stream.pass(bytes, None))?,
                 Part::Tensor(i) => {
                     let entry = &self.converted.index.entries[i];
-                    self.tensor(entry, &mut stream).with_context(|| format!("tensor {:?}", entry.name))?;
+                    self.tensor(&mut buffers, entry, &mut stream)
+                        .with_context(|| format!("tensor {:?}", entry.name))?;
                 }
             }
         }
@@ -99,7 +101,7 @@ impl<'a> Original<'a> {
     pub fn check_blobs(&self) -> Result<()> {
         for entry in &self.converted.index.entries {
             if let Stored::Blob { extent, xxh3, .. } = entry.stored {
-                let found = self.file.xxh3(self.range(extent))?;
+                let found = self.file.xxh3(self.range(extent));
                 ensure!(found == xxh3, "tensor {:?}: its stored bytes are damaged", entry.name);
             }
         }
@@ -108,6 +110,7 @@ impl<'a> Original<'a> {
 
     fn tensor(
         &self,
+        buffers: &mut Buffers,
         entry: &Entry,
         stream: &mut Stream<impl FnMut(Piece) -> Result<()> + Send>,
     ) -> Result<()> {
@@ -128,7 +131,7 @@ impl<'a> Original<'a> {
                     Some(entry.len) == shape.rows.checked_mul(2 * shape.k),
                     "its encoding is for BF16, its type is not"
                 );
-                decode(self.file, self.range(extent), encoding, shape, pass)?;
+                decode(buffers, self.file, self.range(extent), encoding, shape, pass)?;
             }
         }
         ensure!(checksum.digest() == entry.xxh3, "damaged: its checksum is not the original's");

@@ -10,7 +10,7 @@ use unweight::container::pool::{Entry, Extent, Index, PoolHeader, Remainder, Sto
 use unweight::container::restored;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::blob::{decode, encode};
+use super::blob::{Buffers, decode, encode};
 use super::input::{Input, WINDOW};
 use super::output::Output;
 use super::survey::Survey;
@@ -32,6 +32,7 @@ impl Writer<'_> {
         let name = || self.input.path.display().to_string();
         let compressed: Vec<_> = encoders.iter().map(Option::is_some).collect();
         let mut ground = Ground::new(self.gguf, &compressed, NAME).with_context(name)?;
+        let mut buffers = Buffers::default();
         let mut fates = Vec::with_capacity(encoders.len());
         for (tensor, encoder) in self.gguf.tensors.iter().zip(encoders) {
             fates.push(match encoder {
@@ -39,7 +40,7 @@ impl Writer<'_> {
                 Some(encoder) => {
                     let position = ground.pool_position + ground.next_blob().with_context(name)?;
                     let from = self.gguf.position(tensor);
-                    let len = encode(self.input, from, encoder, self.progress, |at, bytes| {
+                    let len = encode(&mut buffers, self.input, from, encoder, self.progress, |at, bytes| {
                         self.output.write(position + at, bytes)
                     })
                     .with_context(|| format!("tensor {:?}", tensor.name))?;
@@ -65,7 +66,7 @@ impl Writer<'_> {
         let written = Input::open(self.output.path())?;
         let mut entries = Vec::with_capacity(encoders.len());
         for (i, encoder) in encoders.iter().enumerate() {
-            entries.push(self.prove(&written, &layout, i, encoder.as_ref())?);
+            entries.push(self.prove(&mut buffers, &written, &layout, i, encoder.as_ref())?);
         }
         self.write_index(&layout, entries)?;
         self.prove_header(&written)
@@ -84,15 +85,22 @@ impl Writer<'_> {
     }
 
     /// Reads a tensor back from the written file and compares it with what the survey saw.
-    fn prove(&self, written: &Input, layout: &Layout, i: usize, encoder: Option<&Encoder>) -> Result<Entry> {
+    fn prove(
+        &self,
+        buffers: &mut Buffers,
+        written: &Input,
+        layout: &Layout,
+        i: usize,
+        encoder: Option<&Encoder>,
+    ) -> Result<Entry> {
         let tensor = &self.gguf.tensors[i];
         let mut original = Xxh3::new();
         let stored = match (layout.places[i], encoder) {
             (Place::Blob { carrier_offset, extent }, Some(encoder)) => {
                 let range =
                     layout.pool_position + extent.offset..layout.pool_position + extent.offset + extent.len;
-                let xxh3 = written.xxh3(range.clone())?;
-                decode(written, range, encoder.encoding.id(), encoder.shape, |weights| {
+                let xxh3 = written.xxh3(range.clone());
+                decode(buffers, written, range, encoder.encoding.id(), encoder.shape, |weights| {
                     original.update(weights);
                     self.progress.inc(weights.len() as u64);
                     Ok(())

@@ -29,6 +29,7 @@ pub struct Chunk {
     /// Per segment, its first escape, counted from the chunk's.
     starts: Vec<u64>,
     escapes: Vec<u8>,
+    segment: Segment,
 }
 
 impl Chunk {
@@ -39,7 +40,7 @@ impl Chunk {
 }
 
 /// A segment being coded; kept from one to the next for its memory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Segment {
     high: Vec<u8>,
     codes: Vec<u8>,
@@ -101,40 +102,62 @@ impl Encoder {
 
     /// Codes whole rows; the first must be the first of a segment.
     pub fn encode(&self, weights: &[u16]) -> Chunk {
+        let mut chunk = Chunk::default();
+        self.encode_into(weights, &mut chunk);
+        chunk
+    }
+
+    /// As [`Encoder::encode`], in the memory of an earlier chunk.
+    pub fn encode_into(&self, weights: &[u16], chunk: &mut Chunk) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has AVX2.
+            return unsafe { self.encode_avx2(weights, chunk) };
+        }
+        self.encode_portable(weights, chunk);
+    }
+
+    /// The same code, compiled for wider vectors.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn encode_avx2(&self, weights: &[u16], chunk: &mut Chunk) {
+        self.encode_portable(weights, chunk);
+    }
+
+    #[inline(always)]
+    fn encode_portable(&self, weights: &[u16], chunk: &mut Chunk) {
         let k = self.shape.k as usize;
         let segment_rows = self.shape.segment_rows() as usize;
-        let blocks = weights.len() / k * self.shape.blocks() as usize;
-        let mut chunk = Chunk {
-            low: Vec::with_capacity(blocks * PLACES),
-            codes: Vec::with_capacity(blocks * self.encoding.code_bytes() as usize),
-            ..Chunk::default()
-        };
-        let mut segment = Segment::default();
+        let Chunk { low, codes, starts, escapes, segment } = chunk;
+        low.clear();
+        codes.clear();
+        starts.clear();
+        escapes.clear();
         for rows in weights.chunks(segment_rows * k) {
-            chunk.starts.push(chunk.escapes());
+            starts.push(escapes.len() as u64 / 2);
             segment.high.clear();
             segment.codes.clear();
             for row in rows.chunks_exact(k) {
                 let (full, rest) = row.as_chunks::<PLACES>();
                 for block in full {
-                    self.split_block(block, PLACES, &mut chunk.low, &mut segment);
+                    self.split_block(block, PLACES, low, segment);
                 }
                 if !rest.is_empty() {
                     let mut block = [0; PLACES];
                     block[..rest.len()].copy_from_slice(rest);
-                    self.split_block(&block, rest.len(), &mut chunk.low, &mut segment);
+                    self.split_block(&block, rest.len(), low, segment);
                 }
             }
-            segment.take_escapes(&mut chunk.escapes);
+            segment.take_escapes(escapes);
             match self.encoding {
-                Encoding::Bf16Palette8 => pack3(&segment.codes, &mut chunk.codes),
-                Encoding::Bf16Palette16 => pack4(&segment.codes, &mut chunk.codes),
+                Encoding::Bf16Palette8 => pack3(&segment.codes, codes),
+                Encoding::Bf16Palette16 => pack4(&segment.codes, codes),
             }
         }
-        chunk
     }
 
     /// Low bytes, high bytes and codes of a block. `used`: weights that are in the row; the other places hold low byte 0 and code 0.
+    #[inline(always)]
     fn split_block(&self, block: &[u16; PLACES], used: usize, low: &mut Vec<u8>, segment: &mut Segment) {
         let mut placed = [0u16; PLACES];
         for place in (0..PLACES).step_by(8) {
@@ -180,6 +203,7 @@ impl Encoder {
 
 impl Segment {
     /// Lists the weights without a code as escapes, and gives them code 0.
+    #[inline(always)]
     fn take_escapes(&mut self, escapes: &mut Vec<u8>) {
         const TOPS: u64 = 0x8080_8080_8080_8080;
         let Self { high, codes } = self;
@@ -209,23 +233,27 @@ impl Segment {
 }
 
 /// Codes of whole blocks: groups of 8 blocks, then of 4, 2 and 1 as the number is made up of them.
+#[inline(always)]
 fn pack3(codes: &[u8], out: &mut Vec<u8>) {
     let (groups, mut rest) = codes.as_chunks::<{ GROUP_BLOCKS as usize * PLACES }>();
     for group in groups {
         pack3_group::<{ GROUP_BLOCKS as usize * 8 }>(group, out);
     }
-    for (blocks, pack) in
-        [(4, pack3_group::<32> as fn(&[u8], &mut Vec<u8>)), (2, pack3_group::<16>), (1, pack3_group::<8>)]
-    {
+    for blocks in [4, 2, 1] {
         if rest.len() / PLACES & blocks != 0 {
             let (group, after) = rest.split_at(blocks * PLACES);
-            pack(group, out);
+            match blocks {
+                4 => pack3_group::<32>(group, out),
+                2 => pack3_group::<16>(group, out),
+                _ => pack3_group::<8>(group, out),
+            }
             rest = after;
         }
     }
 }
 
 /// 8 W codes in 3 W bytes.
+#[inline(always)]
 fn pack3_group<const W: usize>(codes: &[u8], out: &mut Vec<u8>) {
     let vectors = codes.as_chunks::<W>().0;
     for third in 0..3 {
@@ -237,6 +265,7 @@ fn pack3_group<const W: usize>(codes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+#[inline(always)]
 fn pack4(codes: &[u8], out: &mut Vec<u8>) {
     for block in codes.as_chunks::<PLACES>().0 {
         out.extend_from_slice(&std::array::from_fn::<u8, 32, _>(|l| block[l] | block[32 + l] << 4));
