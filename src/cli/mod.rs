@@ -50,9 +50,10 @@ enum Verb {
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(threads) = arguments.threads
-        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
-    {
+    // 0 is "all cores". This thread is one of them: to hand each window over to another would cost more than some of them take.
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0)).use_current_thread();
+    if let Err(error) = pool.build_global() {
         eprintln!("unweight-gguf: {error}");
         return ExitCode::FAILURE;
     }
