@@ -6,18 +6,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 QUESTION = "Why is the sky blue? Answer in two sentences."
-ROUNDS = 5
+ROUNDS = 9
 THREADS = os.cpu_count()
 
 
 def run(program, model, plugin, *arguments):
-    """Standard output, and peak memory of the child in bytes."""
+    """Standard output, peak memory of the child in bytes, and seconds from start to end."""
     environment = dict(os.environ, GGML_BACKEND_PATH=plugin) if plugin else dict(os.environ)
     if not plugin:
         environment.pop("GGML_BACKEND_PATH", None)
     command = [program, "-m", model, "-t", str(THREADS), *arguments]
+    start = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment)
         text = process.stdout.read().decode(errors="replace")
@@ -26,14 +28,14 @@ def run(program, model, plugin, *arguments):
         if process.returncode != 0:
             errors.seek(0)
             sys.exit(f"compare.py: {' '.join(command)} failed:\n{errors.read().decode()[-2000:]}")
-    return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.monotonic() - start
 
 
 def main(folder, plugin, original, compressed):
     sides = [("original", original, None), ("compressed", compressed, plugin)]
-    answers, memory, speed = {}, {}, {name: {"prompt": [], "generation": []} for name, _, _ in sides}
+    answers, memory, speed = {}, {}, {name: {"prompt": [], "generation": [], "first": []} for name, _, _ in sides}
     for name, model, library in sides:
-        answer, memory[name] = run(
+        answer, memory[name], _ = run(
             f"{folder}/llama-completion", model, library,
             "-p", QUESTION, "--single-turn", "--temp", "0", "-n", "80", "-c", "2048", "--no-display-prompt",
         )  # fmt: skip
@@ -41,19 +43,22 @@ def main(folder, plugin, original, compressed):
         print(f"\n{name}: {answers[name]}")
     for _ in range(ROUNDS):
         for name, model, library in sides:
-            text, _ = run(f"{folder}/llama-bench", model, library, "-p", "128", "-n", "32", "-r", "1", "-o", "json")
+            *_, seconds = run(f"{folder}/llama-completion", model, library, "-p", "Hello", "-n", "1", "--single-turn", "-c", "512")
+            speed[name]["first"].append(seconds)
+            text, *_ = run(f"{folder}/llama-bench", model, library, "-p", "128", "-n", "32", "-r", "1", "-o", "json")
             for test in json.loads(text):
                 speed[name]["generation" if test["n_gen"] else "prompt"].append(test["avg_ts"])
 
     def row(label, unit, value):
         first, second = value("original"), value("compressed")
-        print(f"{label:22} {first:12.1f} {second:12.1f} {unit:9} x{second / first:.2f}")
+        print(f"{label:22} {first:12.4g} {second:12.4g} {unit:9} x{second / first:.2f}")
 
     median = lambda name, kind: statistics.median(speed[name][kind])
     paths = {name: model for name, model, _ in sides}
     print(f"\n{'':22} {'original':>12} {'compressed':>12}")
     row("file", "MB", lambda name: os.path.getsize(paths[name]) / 1e6)
     row("peak memory", "MB", lambda name: memory[name] / 1e6)
+    row("start to first token", "s", lambda name: median(name, "first"))
     row("generation", "tokens/s", lambda name: median(name, "generation"))
     row("prompt of 128", "tokens/s", lambda name: median(name, "prompt"))
     print(f"{THREADS} threads; medians of {ROUNDS} interleaved runs")

@@ -1,4 +1,5 @@
-//! convert and restore, beside a plain copy and a general compressor. The page cache is warm: the first round only warms it.
+//! convert and restore, beside a plain copy and a general compressor, written beside the original and forced to its disk. The page
+//! cache is warm: the first round only warms it.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -15,43 +16,59 @@ use crate::cli::restore::restore;
 
 const ZSTD_LEVEL: i32 = 3;
 
-/// A name, how many threads it uses, and what to time.
-type Step<'a> = (&'static str, usize, &'a dyn Fn() -> Result<()>);
+/// What to time: its name, how many threads it uses, and the file that it writes.
+struct Step<'a> {
+    what: &'static str,
+    threads: usize,
+    writes: &'static str,
+    run: Box<dyn Fn() -> Result<()> + 'a>,
+}
 
 pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
     let input = Input::open(original)?;
     let beside = original.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::Builder::new().prefix(".unweight-bench-").tempdir_in(beside)?;
     let path = |name: &str| temporary.path().join(name);
-    let threads = rayon::current_num_threads();
-    let steps: [Step; 4] = [
-        ("copy, to disk", 1, &|| {
-            fs::copy(original, path("copy"))?;
-            Ok(File::open(path("copy"))?.sync_all()?)
-        }),
-        ("zstd -3, to disk", 1, &|| {
-            let mut encoder = zstd::Encoder::new(BufWriter::new(File::create(path("zstd"))?), ZSTD_LEVEL)?;
-            std::io::copy(&mut BufReader::with_capacity(1 << 20, File::open(original)?), &mut encoder)?;
-            Ok(encoder.finish()?.into_inner().map_err(|error| error.into_error())?.sync_all()?)
-        }),
-        ("convert, to disk", threads, &|| convert::quietly(&input, &path("converted"))),
-        ("restore, to disk", threads, &|| {
-            restore(&Input::open(&path("converted"))?, &path("restored"), true).map(drop)
-        }),
-    ];
+    let copy = || {
+        fs::copy(original, path("copy"))?;
+        Ok(File::open(path("copy"))?.sync_all()?)
+    };
+    let compress = || {
+        let mut encoder = zstd::Encoder::new(BufWriter::new(File::create(path("zstd"))?), ZSTD_LEVEL)?;
+        std::io::copy(&mut BufReader::with_capacity(1 << 20, File::open(original)?), &mut encoder)?;
+        Ok(encoder.finish()?.into_inner().map_err(|error| error.into_error())?.sync_all()?)
+    };
+    let most = rayon::current_num_threads();
+    let pools = if most > 1 { vec![1, most] } else { vec![1] }
+        .into_iter()
+        .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
+        .collect::<Result<Vec<_>, _>>()?;
+    let step = |what, threads, writes, run| Step { what, threads, writes, run };
+    let mut steps: Vec<Step> =
+        vec![step("copy", 1, "copy", Box::new(copy)), step("zstd -3", 1, "zstd", Box::new(compress))];
+    for pool in &pools {
+        let threads = pool.current_num_threads();
+        let convert = || pool.install(|| convert::quietly(&input, &path("converted")));
+        let restore =
+            || pool.install(|| restore(&Input::open(&path("converted"))?, &path("restored"), true).map(drop));
+        steps.push(step("convert", threads, "converted", Box::new(convert)));
+        steps.push(step("restore", threads, "restored", Box::new(restore)));
+    }
     let mut rates = vec![Vec::new(); steps.len()];
     for round in 0..=rounds {
-        for (rates, (_, _, step)) in rates.iter_mut().zip(&steps) {
+        for (rates, step) in rates.iter_mut().zip(&steps) {
+            // To replace a file costs more than to make one.
+            let _ = fs::remove_file(path(step.writes));
             let start = Instant::now();
-            step()?;
+            (step.run)()?;
             if round > 0 {
                 rates.push(input.len() as f64 / 1e9 / start.elapsed().as_secs_f64());
             }
         }
     }
-    let rows = steps.iter().zip(&rates).enumerate().map(|(i, ((what, threads, _), values))| Row {
-        what: (*what).to_owned(),
-        threads: *threads,
+    let rows = steps.iter().zip(&rates).enumerate().map(|(i, (step, values))| Row {
+        what: step.what.to_owned(),
+        threads: step.threads,
         unit: "GB/s of original",
         sample: Sample::of(values),
         ratio: (i > 0).then(|| ratio(values, &rates[0])),
