@@ -240,7 +240,7 @@ fn pack3(codes: &[u8], out: &mut Vec<u8>) {
         pack3_group::<{ GROUP_BLOCKS as usize * 8 }>(group, out);
     }
     for blocks in [4, 2, 1] {
-        if rest.len() / PLACES & blocks != 0 {
+        if (rest.len() / PLACES) & blocks != 0 {
             let (group, after) = rest.split_at(blocks * PLACES);
             match blocks {
                 4 => pack3_group::<32>(group, out),

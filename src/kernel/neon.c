@@ -132,6 +132,7 @@ static int tame_escapes(const uw_tensor *t, uint64_t segment) {
 
 #define SIDE_BY_SIDE 8 /* rows: four registers of sums, which hide the latency of addition */
 #define PAIRS (SIDE_BY_SIDE / 2)
+#define COLUMNS 4 /* at once, of several */
 
 /* Rows being summed, from some block on. */
 typedef struct rows_at {
@@ -204,31 +205,27 @@ UW_INLINE void widen_pair(uint16x8_t a, uint16x8_t b, float32x4_t out[4]) {
 }
 
 /* Four activations as two registers of factors: doubles to be taken by lane, or floats twice each. */
-typedef union factors {
-    float64x2_t doubles[2];
-    float32x4_t twice[2];
+typedef struct factors {
+    float64x2_t of[2];
 } factors;
 
 UW_INLINE factors factors_of(const way way, const float *x) {
     const float32x4_t four = vld1q_f32(x);
-    factors f;
-    if (way == WAY_FUSED) {
-        f.doubles[0] = vcvt_f64_f32(vget_low_f32(four));
-        f.doubles[1] = vcvt_high_f64_f32(four);
-    } else {
-        f.twice[0] = vzip1q_f32(four, four);
-        f.twice[1] = vzip2q_f32(four, four);
-    }
-    return f;
+    if (way == WAY_FUSED) return (factors){{vcvt_f64_f32(vget_low_f32(four)), vcvt_high_f64_f32(four)}};
+    return (factors){{vreinterpretq_f64_f32(vzip1q_f32(four, four)), vreinterpretq_f64_f32(vzip2q_f32(four, four))}};
 }
 
+/* vfmaq_laneq_f64, for which GCC would first spread each lane over a register of its own. */
+#define FUSED_ADD(sum, a, b, lane) __asm__("fmla %0.2d, %1.2d, %2.d[" #lane "]" : "+w"(sum) : "w"(a), "w"(b))
+
 /* Adds two weights of each of two rows. */
-UW_INLINE float64x2_t add_two(const way way, float64x2_t sum, float32x4_t weights, const factors *f, const int half) {
+UW_INLINE float64x2_t add_two(const way way, float64x2_t sum, float32x4_t weights, float64x2_t factor) {
     if (way == WAY_FUSED) {
-        sum = vfmaq_laneq_f64(sum, vcvt_f64_f32(vget_low_f32(weights)), f->doubles[half], 0);
-        return vfmaq_laneq_f64(sum, vcvt_high_f64_f32(weights), f->doubles[half], 1);
+        FUSED_ADD(sum, vcvt_f64_f32(vget_low_f32(weights)), factor, 0);
+        FUSED_ADD(sum, vcvt_high_f64_f32(weights), factor, 1);
+        return sum;
     }
-    const float32x4_t products = vmulq_f32(weights, f->twice[half]);
+    const float32x4_t products = vmulq_f32(weights, vreinterpretq_f32_f64(factor));
     sum = vaddq_f64(sum, vcvt_f64_f32(vget_low_f32(products)));
     return vaddq_f64(sum, vcvt_high_f64_f32(products));
 }
@@ -236,7 +233,7 @@ UW_INLINE float64x2_t add_two(const way way, float64x2_t sum, float32x4_t weight
 UW_INLINE float64x2_t add_eight(const way way, float64x2_t sum, uint16x8_t a, uint16x8_t b, const factors f[2]) {
     float32x4_t weights[4];
     widen_pair(a, b, weights);
-    for (int q = 0; q < 4; q++) sum = add_two(way, sum, weights[q], &f[q / 2], q % 2);
+    for (int q = 0; q < 4; q++) sum = add_two(way, sum, weights[q], f[q / 2].of[q % 2]);
     return sum;
 }
 
@@ -247,43 +244,232 @@ UW_INLINE float64x2_t add_eight(const way way, float64x2_t sum, uint16x8_t a, ui
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* Adds whole blocks of 2 * pairs rows to their sums. */
-UW_INLINE void sum_blocks(const way way, const int pairs, const rows_at *at, uint64_t blocks, uint64_t next, const float *x,
+/* Keeps the compiler from loading or computing so far ahead that registers run out. */
+#define FINISH_FIRST(v) __asm__ volatile("" : "+w"(v) : : "memory")
+
+/* The words of the q-th 16 weights of a block, from the first or the second halves of two vectors. */
+UW_INLINE uint16x8_t eight_of(const rows_at *at, const int r, const int q, const int e, const way way) {
+    const int from = q % 2 * 32 + e * 16;
+    return words_of(at->high[r] + from, at->low[r] + from, q / 2, way == WAY_ROUNDED_SHIFT);
+}
+
+UW_INLINE void next_block(rows_at *at, const int rows) {
+    UNROLL for (int r = 0; r < rows; r++) {
+        at->high[r] += UW_BLOCK;
+        at->low[r] += UW_BLOCK;
+    }
+}
+
+/* Adds whole blocks of 2 * pairs rows to their sums. `next`: bytes to the rows that follow, to prefetch. */
+UW_INLINE void sum_blocks(const way way, const int pairs, const rows_at *rows, uint64_t blocks, uint64_t next, const float *x,
                           float64x2_t sums[PAIRS]) {
-    rows_at p = *at;
+    rows_at at = *rows;
     float64x2_t sum[PAIRS];
     UNROLL for (int i = 0; i < pairs; i++) sum[i] = sums[i];
     for (uint64_t b = 0; b < blocks; b++, x += UW_BLOCK) {
-        UNROLL for (int r = 0; r < 2 * pairs; r++) UW_PREFETCH_LINE(p.low[r] + next);
-        /* Each 16 weights come from the first or the second halves of two vectors. */
+        UNROLL for (int r = 0; r < 2 * pairs; r++) UW_PREFETCH_LINE(at.low[r] + next);
         UNROLL for (int q = 0; q < 4; q++) {
-            const factors f[4] = {factors_of(way, x + 16 * q), factors_of(way, x + 16 * q + 4), factors_of(way, x + 16 * q + 8),
-                                  factors_of(way, x + 16 * q + 12)};
-            UNROLL for (int i = 0; i < pairs; i++)
-                UNROLL for (int e = 0; e < 2; e++) {
-                    const int from = q % 2 * 32 + 16 * e, shift = way == WAY_ROUNDED_SHIFT;
-                    const uint16x8_t first = words_of(p.high[2 * i] + from, p.low[2 * i] + from, q / 2, shift),
-                                     second = words_of(p.high[2 * i + 1] + from, p.low[2 * i + 1] + from, q / 2, shift);
-                    sum[i] = add_eight(way, sum[i], first, second, f + 2 * e);
-                    __asm__ volatile("" ::: "memory");
-                }
+            factors f[4];
+            UNROLL for (int i = 0; i < 4; i++) f[i] = factors_of(way, x + 16 * q + 4 * i);
+            UNROLL for (int i = 0; i < pairs; i++) {
+                UNROLL for (int e = 0; e < 2; e++)
+                    sum[i] = add_eight(way, sum[i], eight_of(&at, 2 * i, q, e, way), eight_of(&at, 2 * i + 1, q, e, way), f + 2 * e);
+                FINISH_FIRST(sum[i]);
+            }
         }
-        UNROLL for (int r = 0; r < 2 * pairs; r++) {
-            p.high[r] += UW_BLOCK;
-            p.low[r] += UW_BLOCK;
-        }
+        next_block(&at, 2 * pairs);
     }
     UNROLL for (int i = 0; i < pairs; i++) sums[i] = sum[i];
 }
 
-#define SUM(name, way, pairs) \
-    static __attribute__((noinline)) void name(const rows_at *at, uint64_t blocks, uint64_t next, const float *x, float64x2_t sums[PAIRS]) { \
-        sum_blocks(way, pairs, at, blocks, next, x, sums); \
+/* Stores the weights of whole blocks for sum_columns(): pair after pair, two rows in turn, doubles or floats. `padded` weights to a
+ * row. */
+UW_INLINE void expand_blocks(const way way, const rows_at *rows, uint64_t blocks, uint64_t next, uint64_t padded, void *out) {
+    rows_at at = *rows;
+    for (uint64_t b = 0; b < blocks; b++) {
+        UNROLL for (int r = 0; r < SIDE_BY_SIDE; r++) UW_PREFETCH_LINE(at.low[r] + next);
+        UNROLL for (int i = 0; i < PAIRS; i++) {
+            const uint64_t start = 2 * ((uint64_t)i * padded + b * UW_BLOCK);
+            UNROLL for (int e = 0; e < 8; e++) {
+                float32x4_t weights[4];
+                widen_pair(eight_of(&at, 2 * i, e / 2, e % 2, way), eight_of(&at, 2 * i + 1, e / 2, e % 2, way), weights);
+                UNROLL for (int q = 0; q < 4; q++) {
+                    if (way == WAY_FUSED) {
+                        double *to = (double *)out + start + 16 * e + 4 * q;
+                        vst1q_f64(to, vcvt_f64_f32(vget_low_f32(weights[q])));
+                        vst1q_f64(to + 2, vcvt_high_f64_f32(weights[q]));
+                    } else {
+                        vst1q_f32((float *)out + start + 16 * e + 4 * q, weights[q]);
+                    }
+                }
+            }
+        }
+        next_block(&at, SIDE_BY_SIDE);
     }
-SUM(sum_rounded, WAY_ROUNDED, PAIRS)
-SUM(sum_rounded_shift, WAY_ROUNDED_SHIFT, PAIRS)
-SUM(sum_fused, WAY_FUSED, PAIRS)
-SUM(sum_rounded_two, WAY_ROUNDED, 1)
-SUM(sum_rounded_shift_two, WAY_ROUNDED_SHIFT, 1)
-SUM(sum_fused_two, WAY_FUSED, 1)
-#undef SUM
+}
+
+/* Sums of expanded rows with some columns. */
+UW_INLINE void sum_columns(const way way, const int pairs, const int columns, const void *weights, uint64_t padded, uint64_t k,
+                           const uint8_t *x, size_t x_stride, float64x2_t sums[][PAIRS]) {
+    float64x2_t sum[COLUMNS][PAIRS];
+    UNROLL for (int c = 0; c < columns; c++)
+        UNROLL for (int i = 0; i < pairs; i++) sum[c][i] = vdupq_n_f64(0);
+    for (uint64_t at = 0; at < k; at += 4) {
+        factors f[COLUMNS];
+        UNROLL for (int c = 0; c < columns; c++) f[c] = factors_of(way, (const float *)(x + (size_t)c * x_stride) + at);
+        UNROLL for (int i = 0; i < pairs; i++)
+            UNROLL for (int half = 0; half < 2; half++) {
+                const uint64_t from = 2 * ((uint64_t)i * padded + at) + 4 * (uint64_t)half;
+                if (way == WAY_FUSED) {
+                    const float64x2_t first = vld1q_f64((const double *)weights + from), second = vld1q_f64((const double *)weights + from + 2);
+                    UNROLL for (int c = 0; c < columns; c++) {
+                        FUSED_ADD(sum[c][i], first, f[c].of[half], 0);
+                        FUSED_ADD(sum[c][i], second, f[c].of[half], 1);
+                    }
+                } else {
+                    const float32x4_t both = vld1q_f32((const float *)weights + from);
+                    UNROLL for (int c = 0; c < columns; c++) sum[c][i] = add_two(way, sum[c][i], both, f[c].of[half]);
+                }
+            }
+    }
+    UNROLL for (int c = 0; c < columns; c++)
+        UNROLL for (int i = 0; i < pairs; i++) sums[c][i] = sum[c][i];
+}
+
+/* One register of sums where there are but two rows. */
+static void sum_some_blocks(way way, uint64_t n, const rows_at *rows, uint64_t blocks, uint64_t next, const float *x,
+                            float64x2_t sums[PAIRS]) {
+#define CALL(way) \
+    do { \
+        if (n > 2) sum_blocks(way, PAIRS, rows, blocks, next, x, sums); \
+        else sum_blocks(way, 1, rows, blocks, next, x, sums); \
+    } while (0)
+    if (way == WAY_FUSED) CALL(WAY_FUSED);
+    else if (way == WAY_ROUNDED) CALL(WAY_ROUNDED);
+    else CALL(WAY_ROUNDED_SHIFT);
+#undef CALL
+}
+
+static void expand_some_blocks(way way, const rows_at *rows, uint64_t blocks, uint64_t next, uint64_t padded, void *out) {
+    if (way == WAY_FUSED) expand_blocks(WAY_FUSED, rows, blocks, next, padded, out);
+    else if (way == WAY_ROUNDED) expand_blocks(WAY_ROUNDED, rows, blocks, next, padded, out);
+    else expand_blocks(WAY_ROUNDED_SHIFT, rows, blocks, next, padded, out);
+}
+
+/* Returns how many columns it took. */
+static uint64_t sum_some_columns(way way, uint64_t n, uint64_t columns, const void *weights, uint64_t padded, uint64_t k,
+                                 const uint8_t *x, size_t x_stride, float64x2_t sums[][PAIRS]) {
+#define CALL(way, columns) \
+    do { \
+        if (n > 2) sum_columns(way, PAIRS, columns, weights, padded, k, x, x_stride, sums); \
+        else sum_columns(way, 1, columns, weights, padded, k, x, x_stride, sums); \
+        return columns; \
+    } while (0)
+    if (way == WAY_FUSED && columns >= COLUMNS) CALL(WAY_FUSED, COLUMNS);
+    if (way == WAY_FUSED) CALL(WAY_FUSED, 1);
+    if (columns >= COLUMNS) CALL(WAY_ROUNDED, COLUMNS);
+    CALL(WAY_ROUNDED, 1);
+#undef CALL
+}
+
+/* Sums of the fused way are twice as large where exponents are stored one too high. */
+static void put_sums(const uw_tensor *t, way way, const float64x2_t sums[PAIRS], uint64_t n, float *y) {
+    double all[SIDE_BY_SIDE];
+    for (int i = 0; i < PAIRS; i++) vst1q_f64(all + 2 * i, sums[i]);
+    for (uint64_t r = 0; r < n; r++) y[r] = (float)(way == WAY_FUSED && t->shift ? all[r] / 2 : all[r]);
+}
+
+static void *expanded_from(way way, void *expanded, uint64_t block) {
+    return (uint8_t *)expanded + block * 2 * UW_BLOCK * (way == WAY_FUSED ? sizeof(double) : sizeof(float));
+}
+
+/* Up to SIDE_BY_SIDE rows: added up with one column, or expanded for several. */
+static void take_rows(product *p, way way, uint64_t row, uint64_t n, const float *x, float64x2_t sums[PAIRS], void *expanded) {
+    const uw_tensor *t = p->t;
+    const uint64_t full = t->k / UW_BLOCK, next = SIDE_BY_SIDE * t->blocks * UW_BLOCK, padded = uw_padded(t->k);
+    for (uint64_t from = 0; from < t->blocks; from += PIECE_BLOCKS) {
+        const uint64_t whole = full - from < PIECE_BLOCKS ? full - from : PIECE_BLOCKS;
+        rows_at at;
+        last_blocks last;
+        rows_from(p, row, n, from, &at);
+        if (expanded) expand_some_blocks(way, &at, whole, next, padded, expanded_from(way, expanded, from));
+        else sum_some_blocks(way, n, &at, whole, next, x + from * UW_BLOCK, sums);
+        if (from + whole == t->blocks || whole == PIECE_BLOCKS) continue;
+        rows_end(p, way, &at, whole, last);
+        if (expanded) expand_some_blocks(way, &at, 1, 0, padded, expanded_from(way, expanded, full));
+        else sum_some_blocks(way, n, &at, 1, 0, x + full * UW_BLOCK, sums);
+    }
+}
+
+static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+    if (order != UW_DOT_PLAIN) {
+        uw_kernels_scalar.matvec(t, order, row, n, prepared, y, scratch);
+        return;
+    }
+    product p;
+    product_start(&p, t);
+    p.tame = p.tame && tame_activations(prepared, t->k);
+    for (uint64_t i = 0; i < n; i += SIDE_BY_SIDE) {
+        const uint64_t rows = n - i < SIDE_BY_SIDE ? n - i : SIDE_BY_SIDE;
+        const way way = way_of(&p, row + i, rows);
+        float64x2_t sums[PAIRS] = {vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0)};
+        take_rows(&p, way, row + i, rows, prepared, sums, NULL);
+        put_sums(t, way, sums, rows, y + i);
+    }
+}
+
+static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+                   uint64_t columns, float *y, size_t y_stride, void *scratch) {
+    if (order != UW_DOT_PLAIN) {
+        uw_kernels_scalar.matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        return;
+    }
+    if (columns == 1) {
+        matvec(t, order, row, n, prepared, y, scratch);
+        return;
+    }
+    const uint8_t *x = prepared;
+    product p;
+    product_start(&p, t);
+    for (uint64_t c = 0; p.tame && c < columns; c++) p.tame = tame_activations((const float *)(x + c * prepared_stride), t->k);
+    for (uint64_t i = 0; i < n; i += SIDE_BY_SIDE) {
+        const uint64_t rows = n - i < SIDE_BY_SIDE ? n - i : SIDE_BY_SIDE;
+        const way way = way_of(&p, row + i, rows);
+        take_rows(&p, way, row + i, rows, NULL, NULL, scratch);
+        for (uint64_t c = 0, taken; c < columns; c += taken) {
+            float64x2_t sums[COLUMNS][PAIRS] = {{vdupq_n_f64(0)}};
+            taken = sum_some_columns(way, rows, columns - c, scratch, uw_padded(t->k), t->k, x + c * prepared_stride, prepared_stride, sums);
+            for (uint64_t each = 0; each < taken; each++) put_sums(t, way, sums[each], rows, y + (c + each) * y_stride + i);
+        }
+    }
+}
+
+/* Rounds products: whether weights are tame is not known. */
+UW_INLINE void sum_words(const int pairs, const uint16_t *w, uint64_t stride, uint64_t k, const float *x, float64x2_t sums[PAIRS]) {
+    for (int i = 0; i < pairs; i++) sums[i] = vdupq_n_f64(0);
+    for (uint64_t at = 0; at + 8 <= k; at += 8, w += 8) {
+        const factors f[2] = {factors_of(WAY_ROUNDED, x + at), factors_of(WAY_ROUNDED, x + at + 4)};
+        UNROLL for (int i = 0; i < pairs; i++) {
+            const uint16_t *two = w + 2 * (uint64_t)i * stride;
+            sums[i] = add_eight(WAY_ROUNDED, sums[i], vld1q_u16(two), vld1q_u16(two + stride), f);
+        }
+    }
+}
+
+static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+    if (order != UW_DOT_PLAIN) {
+        uw_kernels_scalar.plain_matvec(weights, order, n, k, prepared, y);
+        return;
+    }
+    for (uint64_t rows; n > 0; n -= rows, weights += rows * k, y += rows) {
+        float64x2_t sums[PAIRS];
+        double all[SIDE_BY_SIDE];
+        rows = n >= SIDE_BY_SIDE ? SIDE_BY_SIDE : n >= 2 ? 2 : 1;
+        if (rows == SIDE_BY_SIDE) sum_words(PAIRS, weights, k, k, prepared, sums);
+        else sum_words(1, weights, rows == 2 ? k : 0, k, prepared, sums);
+        for (uint64_t i = 0; i < (rows + 1) / 2; i++) vst1q_f64(all + 2 * i, sums[i]);
+        for (uint64_t r = 0; r < rows; r++) y[r] = (float)uw_tail(all[r], weights + r * k, prepared, k / 8 * 8, k);
+    }
+}
+
+const uw_kernels uw_kernels_neon = {decode_bf16, prepare, matvec, plain_matvec, matmul};
