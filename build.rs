@@ -9,8 +9,12 @@ const PORTABLE: &[&str] = &["tensor.c", "scalar.c", "dispatch.c"];
 /// Tuning is not the compiler's own: that is for machines without these instructions, and costs 15 %.
 const AVX2: &[&str] = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2"];
 const AVX512: &[&str] = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
-const X86_64: &[(&str, &[&[&str]])] =
-    &[("avx2", &[AVX2]), ("avx512", &[AVX2, AVX512]), ("avx512bf16", &[AVX2, AVX512, &["-mavx512bf16"]])];
+const X86_64: &[(&str, &[&[&str]])] = &[
+    ("ssse3", &[&["-mssse3"]]),
+    ("avx2", &[AVX2]),
+    ("avx512", &[AVX2, AVX512]),
+    ("avx512bf16", &[AVX2, AVX512, &["-mavx512bf16"]]),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=src/kernel");

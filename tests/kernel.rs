@@ -77,7 +77,7 @@ mod host {
         let k = w.len();
         let (accs, lanes, per_lane, tile) = match order {
             Order::DotPlain => (0, 0, 0, false),
-            Order::DotAvx2 => (4, 8, 1, false),
+            Order::DotAvx | Order::DotAvx2 => (4, 8, 1, false),
             Order::DotAvx512 => (2, 16, 1, false),
             Order::DotAvx512Bf16 => (2, 16, 2, false),
             Order::TileAvx2 => (1, 8, 1, true),
@@ -103,13 +103,14 @@ mod host {
                     let i = at + (a * lanes + lane) * per_lane;
                     *acc = match per_lane {
                         2 => pair(*acc, &w[i..i + 2], &x[i..i + 2]),
+                        _ if order == Order::DotAvx => w[i] * x[i] + *acc,
                         _ => w[i].mul_add(x[i], *acc),
                     };
                 }
             }
         }
         let mut sum = 0.0f64;
-        if order == Order::DotAvx2 {
+        if let Order::DotAvx | Order::DotAvx2 = order {
             let c = (0..8).map(|l| (acc[0][l] + acc[2][l]) + (acc[1][l] + acc[3][l])).collect();
             sum += f64::from(halves(c));
         } else {

@@ -85,7 +85,7 @@ loaded="GGML_BACKEND_PATH=$plugin"
 echo "== Stock llama.cpp"
 compare stock "$stock" "$loaded" tiny tied experts large smollm2
 if [ "$(uname -m)" = x86_64 ]; then
-  for host in x64 haswell skylakex zen4; do
+  for host in x64 sandybridge piledriver haswell skylakex zen4; do
     # A program looks for backends in its own folder: this one has but one.
     folder=$work/$host
     mkdir "$folder"

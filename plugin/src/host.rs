@@ -78,6 +78,9 @@ impl Orders {
             (Order::DotAvx512, Some(Order::TileAvx512))
         } else if has("AVX2") {
             (Order::DotAvx2, Some(Order::TileAvx2))
+        } else if has("AVX") {
+            // tinyBLAS has no BF16 without AVX2.
+            (if has("FMA") { Order::DotAvx2 } else { Order::DotAvx }, None)
         } else {
             (Order::DotPlain, None)
         };

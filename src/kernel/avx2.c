@@ -115,9 +115,14 @@ UW_INLINE uint64_t parted(uint64_t i) {
 UW_INLINE int is_dot(uw_order order) { return order == UW_DOT_AVX2 || order == UW_DOT_AVX512; }
 UW_INLINE int is_ours(uw_order order) { return is_dot(order) || order == UW_TILE_AVX2 || order == UW_TILE_AVX512; }
 
+/* Who computes the orders that AVX2 has no part in. */
+UW_INLINE const uw_kernels *others(uw_order order) {
+    return order == UW_DOT_PLAIN || order == UW_DOT_AVX ? &uw_kernels_ssse3 : &uw_kernels_scalar;
+}
+
 static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) {
     if (!is_ours(order)) {
-        uw_kernels_scalar.prepare(order, x, k, prepared);
+        others(order)->prepare(order, x, k, prepared);
         return;
     }
     for (uint64_t i = 0; i < uw_padded(k); i += 16) {
@@ -271,7 +276,7 @@ static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
 static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     if (!is_ours(order)) {
-        uw_kernels_scalar.matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        others(order)->matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
         return;
     }
     if (columns == 1 && is_dot(order)) {
@@ -305,7 +310,7 @@ static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
 
 static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
     if (!is_dot(order)) {
-        uw_kernels_scalar.plain_matvec(weights, order, n, k, prepared, y);
+        others(order)->plain_matvec(weights, order, n, k, prepared, y);
         return;
     }
     const float *x = prepared;

@@ -117,9 +117,7 @@ UW_INLINE int is_ours(uw_order order) {
 UW_INLINE int is_dot(uw_order order) { return order == UW_DOT_AVX512 || order == UW_DOT_AVX512BF16; }
 
 /* Who computes the orders that this instruction set has no part in. */
-UW_INLINE const uw_kernels *others(uw_order order) {
-    return order == UW_DOT_AVX2 || order == UW_TILE_AVX2 ? &uw_kernels_avx2 : &uw_kernels_scalar;
-}
+UW_INLINE const uw_kernels *others(uw_order order) { return uw_order_is_bf16(order) ? &uw_kernels_scalar : &uw_kernels_avx2; }
 
 /* Activations. BF16 orders: words. UW_DOT_AVX512: floats, parted. UW_TILE_AVX512: floats. */
 static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) {

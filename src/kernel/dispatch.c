@@ -4,7 +4,7 @@
 
 #include "internal.h"
 
-static const char *const names[UW_ISAS] = {"scalar", "neon", "avx2", "avx512", "avx512bf16"};
+static const char *const names[UW_ISAS] = {"scalar", "neon", "ssse3", "avx2", "avx512", "avx512bf16"};
 
 const char *uw_isa_name(uw_isa isa) { return (unsigned)isa < UW_ISAS ? names[isa] : "unknown"; }
 
@@ -27,6 +27,7 @@ static int has(uw_isa isa) {
     if (a >= 1) __get_cpuid_count(7, 1, &a71, &unused, &unused, &unused);
     uint64_t state = saved_state();
     const uint64_t ymm = 6, zmm = 0xE6;
+    if (isa == UW_ISA_SSSE3) return !!(c1 & bit_SSSE3);
     if (isa == UW_ISA_AVX2)
         return (state & ymm) == ymm && (b7 & bit_AVX2) && (b7 & bit_BMI) && (b7 & bit_BMI2) && (c1 & bit_FMA) && (c1 & bit_POPCNT);
     const uint32_t base = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
@@ -36,6 +37,7 @@ static int has(uw_isa isa) {
 
 static const uw_kernels *table(uw_isa isa) {
     switch (isa) {
+    case UW_ISA_SSSE3: return &uw_kernels_ssse3;
     case UW_ISA_AVX2: return &uw_kernels_avx2;
     case UW_ISA_AVX512: return &uw_kernels_avx512;
     case UW_ISA_AVX512BF16: return &uw_kernels_avx512bf16;

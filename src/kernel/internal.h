@@ -34,7 +34,7 @@ typedef struct uw_kernels {
 
 extern const uw_kernels uw_kernels_scalar;
 #if defined(__x86_64__)
-extern const uw_kernels uw_kernels_avx2, uw_kernels_avx512, uw_kernels_avx512bf16;
+extern const uw_kernels uw_kernels_ssse3, uw_kernels_avx2, uw_kernels_avx512, uw_kernels_avx512bf16;
 #elif defined(__aarch64__)
 extern const uw_kernels uw_kernels_neon;
 #endif

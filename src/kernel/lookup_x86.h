@@ -1,4 +1,4 @@
-/* Palette look-ups by byte shuffles, for vectors of 16 and 32 bytes: AVX2, and the ends of segments in AVX-512. */
+/* Palette look-ups by byte shuffles: of 16 bytes with SSSE3, of 32 with AVX2, which AVX-512 takes for the ends of segments. */
 #ifndef UNWEIGHT_LOOKUP_X86_H
 #define UNWEIGHT_LOOKUP_X86_H
 
@@ -7,7 +7,29 @@
 #include "internal.h"
 
 /* A shuffle takes bits 0 to 3 of an index, and gives zero where bit 7 is set. The palette of 3-bit codes stands in it twice, so
- * that bit 3 does not matter; only bit 7 has to be cleared. */
+ * that bit 3 does not matter; only bit 7 has to be cleared. Takes `n` bytes, 16 or 8, of parts that are w long. */
+UW_INLINE void lookup3_16(__m128i palette, const uint8_t *in, uint64_t w, const int n, uint8_t *out) {
+    const __m128i without_top = _mm_set1_epi8(0x7F), nibble = _mm_set1_epi8(15), tops = _mm_set1_epi8((char)0x88);
+    __m128i v[3];
+    for (uint64_t i = 0; i < 3; i++)
+        v[i] = n == 8 ? _mm_loadl_epi64((const __m128i *)(in + w * i)) : _mm_loadu_si128((const __m128i *)(in + w * i));
+    const __m128i rest = _mm_or_si128(_mm_or_si128(_mm_srli_epi16(_mm_and_si128(v[0], tops), 3), _mm_srli_epi16(_mm_and_si128(v[1], tops), 2)),
+                                      _mm_srli_epi16(_mm_and_si128(v[2], tops), 1));
+    const __m128i codes[8] = {
+        _mm_and_si128(v[0], without_top), _mm_and_si128(_mm_srli_epi16(v[0], 4), nibble),
+        _mm_and_si128(v[1], without_top), _mm_and_si128(_mm_srli_epi16(v[1], 4), nibble),
+        _mm_and_si128(v[2], without_top), _mm_and_si128(_mm_srli_epi16(v[2], 4), nibble),
+        rest, _mm_srli_epi16(rest, 4),
+    };
+    for (uint64_t i = 0; i < 8; i++) {
+        const __m128i high = _mm_shuffle_epi8(palette, codes[i]);
+        if (n == 8) _mm_storel_epi64((__m128i *)(out + w * i), high);
+        else _mm_store_si128((__m128i *)(out + w * i), high);
+    }
+}
+
+#ifdef __AVX2__
+/* The same on 32 bytes. */
 UW_INLINE void lookup3_32(__m256i palette, const uint8_t *in, uint64_t w, uint8_t *out) {
     const __m256i without_top = _mm256_set1_epi8(0x7F), nibble = _mm256_set1_epi8(15), tops = _mm256_set1_epi8((char)0x88);
     const __m256i a = _mm256_loadu_si256((const __m256i *)in), b = _mm256_loadu_si256((const __m256i *)(in + w)),
@@ -27,31 +49,10 @@ UW_INLINE void lookup3_32(__m256i palette, const uint8_t *in, uint64_t w, uint8_
 #undef PUT
 }
 
-/* The same for w 16, and for w 8 with half of each vector unused. */
-UW_INLINE void lookup3_16(__m128i palette, const uint8_t *in, const uint64_t w, uint8_t *out) {
-    const __m128i without_top = _mm_set1_epi8(0x7F), nibble = _mm_set1_epi8(15), tops = _mm_set1_epi8((char)0x88);
-    __m128i v[3];
-    for (int i = 0; i < 3; i++)
-        v[i] = w == 8 ? _mm_loadl_epi64((const __m128i *)(in + w * (uint64_t)i)) : _mm_loadu_si128((const __m128i *)(in + w * (uint64_t)i));
-    const __m128i rest = _mm_or_si128(_mm_or_si128(_mm_srli_epi16(_mm_and_si128(v[0], tops), 3), _mm_srli_epi16(_mm_and_si128(v[1], tops), 2)),
-                                      _mm_srli_epi16(_mm_and_si128(v[2], tops), 1));
-    const __m128i codes[8] = {
-        _mm_and_si128(v[0], without_top), _mm_and_si128(_mm_srli_epi16(v[0], 4), nibble),
-        _mm_and_si128(v[1], without_top), _mm_and_si128(_mm_srli_epi16(v[1], 4), nibble),
-        _mm_and_si128(v[2], without_top), _mm_and_si128(_mm_srli_epi16(v[2], 4), nibble),
-        rest, _mm_srli_epi16(rest, 4),
-    };
-    for (int i = 0; i < 8; i++) {
-        __m128i high = _mm_shuffle_epi8(palette, codes[i]);
-        if (w == 8) _mm_storel_epi64((__m128i *)(out + w * (uint64_t)i), high);
-        else _mm_store_si128((__m128i *)(out + w * (uint64_t)i), high);
-    }
-}
-
 UW_INLINE void lookup3_part(__m256i palette, const uint8_t *in, uint64_t w, uint8_t *out) {
     if (w == 32) lookup3_32(palette, in, 32, out);
-    else if (w == 16) lookup3_16(_mm256_castsi256_si128(palette), in, 16, out);
-    else lookup3_16(_mm256_castsi256_si128(palette), in, 8, out);
+    else if (w == 16) lookup3_16(_mm256_castsi256_si128(palette), in, 16, 16, out);
+    else lookup3_16(_mm256_castsi256_si128(palette), in, 8, 8, out);
 }
 
 UW_INLINE void lookup4_block(__m256i palette, const uint8_t *in, uint8_t *out) {
@@ -64,4 +65,5 @@ UW_INLINE __m256i palette_of(const uw_tensor *t) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t->palette));
 }
 
+#endif
 #endif

@@ -20,6 +20,7 @@ pub struct OpenError(String);
 #[repr(i32)]
 pub enum Order {
     DotPlain = 0,
+    DotAvx,
     DotAvx2,
     DotAvx512,
     DotAvx512Bf16,
@@ -29,8 +30,9 @@ pub enum Order {
 }
 
 impl Order {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DotPlain,
+        Self::DotAvx,
         Self::DotAvx2,
         Self::DotAvx512,
         Self::DotAvx512Bf16,
@@ -46,13 +48,15 @@ impl Order {
 pub enum Isa {
     Scalar = 0,
     Neon,
+    Ssse3,
     Avx2,
     Avx512,
     Avx512Bf16,
 }
 
 impl Isa {
-    pub const ALL: [Self; 5] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 6] =
+        [Self::Scalar, Self::Neon, Self::Ssse3, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The name that `UNWEIGHT_ISA` takes.
     pub fn name(self) -> &'static str {

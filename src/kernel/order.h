@@ -33,11 +33,14 @@ static inline float uw_dot_scalar(uw_order order, const uint16_t *w, const float
     float acc[4][16] = {{0}};
     uint64_t i = 0;
     switch (order) {
+    case UW_DOT_AVX:
     case UW_DOT_AVX2: {
         for (; i + 32 <= k; i += 32)
             for (int a = 0; a < 4; a++)
-                for (int l = 0; l < 8; l++)
-                    acc[a][l] = fmaf(uw_bf16_to_f32(w[i + 8 * a + l]), x[i + 8 * a + l], acc[a][l]);
+                for (int l = 0; l < 8; l++) {
+                    float factor = uw_bf16_to_f32(w[i + 8 * a + l]), by = x[i + 8 * a + l];
+                    acc[a][l] = order == UW_DOT_AVX ? factor * by + acc[a][l] : fmaf(factor, by, acc[a][l]);
+                }
         for (int l = 0; l < 8; l++) acc[0][l] = (acc[0][l] + acc[2][l]) + (acc[1][l] + acc[3][l]);
         return (float)uw_tail((double)uw_sum_by_halves(acc[0], 8), w, x, i, k);
     }

@@ -75,6 +75,7 @@ void uw_decode_f32(const uw_tensor *tensor, uint64_t row, float *out);
  * scalar code if need be, with the same bits. */
 typedef enum uw_order {
     UW_DOT_PLAIN = 0,          /* one double accumulator, in natural order: generic ggml, and NEON */
+    UW_DOT_AVX,                /* 4 x 8 floats, multiply and add, a scalar tail in double */
     UW_DOT_AVX2,               /* 4 x 8 floats, fused multiply-add, a scalar tail in double */
     UW_DOT_AVX512,             /* 2 x 16 floats, fused multiply-add, a scalar tail in double */
     UW_DOT_AVX512BF16,         /* 2 x 16 floats, vdpbf16ps, 64 a step, a scalar tail in double */
@@ -104,7 +105,7 @@ void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64
 
 /* Instruction sets. The best that the machine has is used; the environment variable UNWEIGHT_ISA, read once, lowers it for tests
  * and measurements: one of the names that uw_isa_name() gives. */
-typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_NEON, UW_ISA_AVX2, UW_ISA_AVX512, UW_ISA_AVX512BF16, UW_ISAS } uw_isa;
+typedef enum uw_isa { UW_ISA_SCALAR = 0, UW_ISA_NEON, UW_ISA_SSSE3, UW_ISA_AVX2, UW_ISA_AVX512, UW_ISA_AVX512BF16, UW_ISAS } uw_isa;
 const char *uw_isa_name(uw_isa isa);
 int uw_isa_available(uw_isa isa);   /* 1 if this machine can run it and this build holds it */
 uw_isa uw_isa_used(void);

@@ -101,7 +101,7 @@ pub fn measure(rounds: u32) -> Vec<Row> {
         Isa::Avx512Bf16 => (Order::DotAvx512Bf16, Order::TileAvx512Bf16),
         Isa::Avx512 => (Order::DotAvx512, Order::TileAvx512),
         Isa::Avx2 => (Order::DotAvx2, Order::TileAvx2),
-        Isa::Neon | Isa::Scalar => (Order::DotPlain, Order::DotPlain),
+        Isa::Neon | Isa::Ssse3 | Isa::Scalar => (Order::DotPlain, Order::DotPlain),
     };
     let most = rayon::current_num_threads();
     let mut rows = Vec::new();
