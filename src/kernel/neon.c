@@ -8,35 +8,47 @@
 
 UW_INLINE uint8x16_t lookup_of(const uw_tensor *t) { return vld1q_u8(t->palette); }
 
-/* 128 weights, or 64 in half vectors. A look-up takes bits 0 to 3 of an index, if the others are zero. The palette of 3-bit codes
- * stands in it twice, so that bit 3 does not matter. */
-UW_INLINE void lookup3_16(uint8x16_t palette, const uint8_t *in, const uint64_t w, uint8_t *out) {
+/* Loops over registers must be unrolled, or they are not registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* One vector of each eighth, or two next to each other, which can be loaded and stored as pairs; half of one for w 8. A look-up
+ * gives zero for an index beyond 15. The palette of 3-bit codes stands in it twice, so that bit 3 does not matter. */
+UW_INLINE void lookup3(uint8x16_t palette, const uint8_t *in, const uint64_t w, const int vectors, uint8_t *out) {
     const uint8x16_t nibble = vdupq_n_u8(15);
-    uint8x16_t v[3];
-    for (int i = 0; i < 3; i++)
-        v[i] = w == 8 ? vcombine_u8(vld1_u8(in + w * (uint64_t)i), vdup_n_u8(0)) : vld1q_u8(in + w * (uint64_t)i);
-    uint8x16_t rest = vbslq_u8(vdupq_n_u8(0x22), vshrq_n_u8(v[1], 2), vshrq_n_u8(v[0], 3));
-    rest = vbslq_u8(vdupq_n_u8(0x44), vshrq_n_u8(v[2], 1), rest);
-    const uint8x16_t codes[8] = {
-        vandq_u8(v[0], nibble), vshrq_n_u8(v[0], 4), vandq_u8(v[1], nibble), vshrq_n_u8(v[1], 4),
-        vandq_u8(v[2], nibble), vshrq_n_u8(v[2], 4), vandq_u8(rest, nibble), vshrq_n_u8(rest, 4),
-    };
-    for (int i = 0; i < 8; i++) {
-        const uint8x16_t high = vqtbl1q_u8(palette, codes[i]);
-        if (w == 8) vst1_u8(out + w * (uint64_t)i, vget_low_u8(high));
-        else vst1q_u8(out + w * (uint64_t)i, high);
+    uint8x16_t v[4][2];
+    UNROLL for (int i = 0; i < 3; i++)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const uint8_t *from = in + w * (uint64_t)i + 16 * j;
+            v[i][j] = w == 8 ? vcombine_u8(vld1_u8(from), vdup_n_u8(0)) : vld1q_u8(from);
+        }
+    UNROLL for (int j = 0; j < vectors; j++) {
+        v[3][j] = vbslq_u8(vdupq_n_u8(0x22), vshrq_n_u8(v[1][j], 2), vshrq_n_u8(v[0][j], 3));
+        v[3][j] = vbslq_u8(vdupq_n_u8(0x44), vshrq_n_u8(v[2][j], 1), v[3][j]);
+    }
+    UNROLL for (int i = 0; i < 8; i++) {
+        uint8x16_t high[2];
+        UNROLL for (int j = 0; j < vectors; j++)
+            high[j] = vqtbl1q_u8(palette, i % 2 ? vshrq_n_u8(v[i / 2][j], 4) : vandq_u8(v[i / 2][j], nibble));
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (w == 8) vst1_u8(out + w * (uint64_t)i, vget_low_u8(high[j]));
+            else vst1q_u8(out + w * (uint64_t)i + 16 * j, high[j]);
+        }
     }
 }
 
 UW_INLINE void lookup_group(const uint8x16_t *palette, const uint8_t *in, uint8_t *out) {
-    for (int i = 0; i < UW_BLOCK; i += 16) lookup3_16(*palette, in + i, UW_BLOCK, out + i);
+    lookup3(*palette, in, UW_BLOCK, 2, out);
+    lookup3(*palette, in + 32, UW_BLOCK, 2, out + 32);
 }
 
 UW_INLINE void lookup_part(const uint8x16_t *palette, const uint8_t *in, uint64_t w, uint8_t *out) {
-    if (w == 8) lookup3_16(*palette, in, 8, out);
-    else if (w == 16) lookup3_16(*palette, in, 16, out);
-    else
-        for (int i = 0; i < 32; i += 16) lookup3_16(*palette, in + i, 32, out + i);
+    if (w == 8) lookup3(*palette, in, 8, 1, out);
+    else if (w == 16) lookup3(*palette, in, 16, 1, out);
+    else lookup3(*palette, in, 32, 2, out);
 }
 
 UW_INLINE void lookup_block4(const uint8x16_t *palette, const uint8_t *in, uint8_t *out) {
@@ -50,13 +62,22 @@ UW_INLINE void lookup_block4(const uint8x16_t *palette, const uint8_t *in, uint8
 #include "segment.h"
 
 /* Eight words in natural order: the first (0) or the second (1) eight places of 16. */
-UW_INLINE uint16x8_t words_of(const uint8_t *high, const uint8_t *low, const int second, const int shift) {
-    const uint8x16_t h = vld1q_u8(high), l = vld1q_u8(low);
-    const uint16x8_t words = vreinterpretq_u16_u8(second ? vzip2q_u8(l, h) : vzip1q_u8(l, h));
+UW_INLINE uint16x8_t words_of(uint8x16_t high, uint8x16_t low, const int second, const int shift) {
+    const uint16x8_t words = vreinterpretq_u16_u8(second ? vzip2q_u8(low, high) : vzip1q_u8(low, high));
     return shift ? vsubq_u16(words, vdupq_n_u16(128)) : words;
 }
 
-UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
+UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    uint8x16_t h[4], l[4];
+    for (int q = 0; q < 4; q++) {
+        h[q] = vld1q_u8(high + 16 * q);
+        l[q] = vld1q_u8(low + 16 * q);
+    }
+    for (int i = 0; i < 8; i++) vst1q_u16(out + 8 * i, words_of(h[i % 4], l[i % 4], i / 4, shift));
+}
+
+UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out,
+                           size_t stride) {
     walk w;
     walk_start(&w, t);
     for (uint64_t i = 0; i < n; i++) {
@@ -68,9 +89,7 @@ UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int sh
             uint64_t now = left < UW_BLOCK ? left : UW_BLOCK;
             /* Only the last block of a row can be short of its 64 weights and must not be written whole. */
             uint16_t block[UW_BLOCK], *whole = now == UW_BLOCK ? to : block;
-            for (int q = 0; q < 4; q++)
-                for (int second = 0; second < 2; second++)
-                    vst1q_u16(whole + 32 * second + 8 * q, words_of(high + 16 * q, low + 16 * q, second, shift));
+            store_words(high, low, shift, whole);
             if (whole == block) memcpy(to, block, now * sizeof *to);
             left -= now;
         }
@@ -83,32 +102,46 @@ static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *
 #undef CALL
 }
 
+/* uw_f32_to_bf16() and back. */
+UW_INLINE float32x4_t rounded(float32x4_t x) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(x), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t near = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF))), quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    return vreinterpretq_f32_u32(vandq_u32(vbslq_u32(vceqq_f32(x, x), near, quiet), vdupq_n_u32(0xFFFF0000)));
+}
+
 /* Floats in natural order, with zeros to the end of the last block. */
 static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) {
-    uw_kernels_scalar.prepare(order, x, k, prepared);
-    memset((float *)prepared + k, 0, (uw_padded(k) - k) * sizeof(float));
+    if (order != UW_DOT_PLAIN) {
+        uw_kernels_scalar.prepare(order, x, k, prepared);
+        return;
+    }
+    float *out = prepared, last[4] = {0};
+    const uint64_t whole = k / 4 * 4;
+    for (uint64_t i = 0; i < whole; i += 4) vst1q_f32(out + i, rounded(vld1q_f32(x + i)));
+    if (whole < k) {
+        memcpy(last, x + whole, (k - whole) * sizeof *x);
+        vst1q_f32(out + whole, rounded(vld1q_f32(last)));
+    }
+    memset(out + k, 0, (uw_padded(k) - k) * sizeof *out);
 }
 
 /* Two ways to the same sum. The order says: round the product to a float, then add it in double. Where the product of two BF16
  * numbers, which has 16 significant bits, is within a float's range, that rounding changes nothing; then a fused multiply-add in
  * double is the same, and cheaper. Numbers are tame if products of any two of them are in range: a magnitude from 2^-61 up to, not
- * including, 2^62, whether their exponent is stored one too high or not. Activations may be zero too. The fused way also takes
+ * including, 2^63, whether their exponent is stored one too high or not. Activations may be zero too. The fused way also takes
  * weights whose exponents are stored one too high as they are: sums twice as large, but otherwise the same to the bit. */
 #define TAME_FROM 0x21 /* of a high byte without its sign */
 #define TAME_TO 0x5F
 typedef enum way { WAY_ROUNDED, WAY_ROUNDED_SHIFT, WAY_FUSED } way;
 
 static int tame_activations(const float *x, uint64_t k) {
-    const uint32_t from = (uint32_t)TAME_FROM << 25, range = (uint32_t)(TAME_TO - TAME_FROM) << 25;
-    uint32_t worst = 0;
-    for (uint64_t i = 0; i < k; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bits <<= 1;
-        uint32_t over = bits == 0 ? 0 : bits - from;
-        worst = over > worst ? over : worst;
+    const uint32x4_t from = vdupq_n_u32((uint32_t)TAME_FROM << 25);
+    uint32x4_t worst = vdupq_n_u32(0);
+    for (uint64_t i = 0; i < k; i += 4) {
+        const uint32x4_t magnitude = vshlq_n_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), 1);
+        worst = vmaxq_u32(worst, vandq_u32(vsubq_u32(magnitude, from), vtstq_u32(magnitude, magnitude)));
     }
-    return worst < range;
+    return vmaxvq_u32(worst) < (uint32_t)(TAME_TO - TAME_FROM) << 25;
 }
 
 static int tame_palette(const uw_tensor *t) {
@@ -143,7 +176,7 @@ typedef struct rows_at {
 typedef struct product {
     walk walks[SIDE_BY_SIDE];
     const uw_tensor *t;
-    int tame;              /* all but the escapes */
+    int tame;                 /* all but the escapes */
     uint8_t in_row[UW_BLOCK]; /* of a row's last block: 255 for places in the row, 0 for places past its end */
 } product;
 
@@ -179,19 +212,17 @@ static void rows_from(product *p, uint64_t row, uint64_t n, uint64_t block, rows
     }
 }
 
-/* The last block of rows that do not fill it, `blocks` blocks on, with weights of zero past their ends: what stands there need not
- * be finite, and infinity times zero would not be zero. */
-typedef uint8_t last_blocks[2][SIDE_BY_SIDE][UW_BLOCK];
-static void rows_end(const product *p, way way, rows_at *at, uint64_t blocks, last_blocks out) {
+/* The last block of rows that do not fill it, `blocks` blocks on. Places past their ends get a low byte that makes a finite number
+ * of any high byte: activations are zero there, and infinity times zero would not be. */
+typedef uint8_t last_blocks[SIDE_BY_SIDE][UW_BLOCK];
+static void rows_end(const product *p, way way, rows_at *at, uint64_t blocks, last_blocks low) {
     const uint8x16_t past = vdupq_n_u8(way == WAY_ROUNDED_SHIFT ? 128 : 0);
     for (int r = 0; r < SIDE_BY_SIDE; r++) {
-        for (int i = 0; i < UW_BLOCK; i += 16) {
-            const uint8x16_t in = vld1q_u8(p->in_row + i);
-            vst1q_u8(out[0][r] + i, vandq_u8(in, vld1q_u8(at->high[r] + blocks * UW_BLOCK + i)));
-            vst1q_u8(out[1][r] + i, vbslq_u8(in, vld1q_u8(at->low[r] + blocks * UW_BLOCK + i), past));
-        }
-        at->high[r] = out[0][r];
-        at->low[r] = out[1][r];
+        at->high[r] += blocks * UW_BLOCK;
+        at->low[r] += blocks * UW_BLOCK;
+        for (int i = 0; i < UW_BLOCK; i += 16)
+            vst1q_u8(low[r] + i, vbslq_u8(vld1q_u8(p->in_row + i), vld1q_u8(at->low[r] + i), past));
+        at->low[r] = low[r];
     }
 }
 
@@ -237,20 +268,13 @@ UW_INLINE float64x2_t add_eight(const way way, float64x2_t sum, uint16x8_t a, ui
     return sum;
 }
 
-/* Loops over registers must be unrolled, or they are not registers. */
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
 /* Keeps the compiler from loading or computing so far ahead that registers run out. */
 #define FINISH_FIRST(v) __asm__ volatile("" : "+w"(v) : : "memory")
 
-/* The words of the q-th 16 weights of a block, from the first or the second halves of two vectors. */
-UW_INLINE uint16x8_t eight_of(const rows_at *at, const int r, const int q, const int e, const way way) {
+/* The first (e 0) or second eight of the q-th 16 weights of a block, from the first or the second half of a vector. */
+UW_INLINE uint16x8_t eight_of(const way way, const rows_at *at, const int r, const int q, const int e) {
     const int from = q % 2 * 32 + e * 16;
-    return words_of(at->high[r] + from, at->low[r] + from, q / 2, way == WAY_ROUNDED_SHIFT);
+    return words_of(vld1q_u8(at->high[r] + from), vld1q_u8(at->low[r] + from), q / 2, way == WAY_ROUNDED_SHIFT);
 }
 
 UW_INLINE void next_block(rows_at *at, const int rows) {
@@ -266,14 +290,16 @@ UW_INLINE void sum_blocks(const way way, const int pairs, const rows_at *rows, u
     rows_at at = *rows;
     float64x2_t sum[PAIRS];
     UNROLL for (int i = 0; i < pairs; i++) sum[i] = sums[i];
-    for (uint64_t b = 0; b < blocks; b++, x += UW_BLOCK) {
+    for (uint64_t block = 0; block < blocks; block++, x += UW_BLOCK) {
         UNROLL for (int r = 0; r < 2 * pairs; r++) UW_PREFETCH_LINE(at.low[r] + next);
         UNROLL for (int q = 0; q < 4; q++) {
             factors f[4];
             UNROLL for (int i = 0; i < 4; i++) f[i] = factors_of(way, x + 16 * q + 4 * i);
             UNROLL for (int i = 0; i < pairs; i++) {
-                UNROLL for (int e = 0; e < 2; e++)
-                    sum[i] = add_eight(way, sum[i], eight_of(&at, 2 * i, q, e, way), eight_of(&at, 2 * i + 1, q, e, way), f + 2 * e);
+                UNROLL for (int e = 0; e < 2; e++) {
+                    const uint16x8_t a = eight_of(way, &at, 2 * i, q, e), b = eight_of(way, &at, 2 * i + 1, q, e);
+                    sum[i] = add_eight(way, sum[i], a, b, f + 2 * e);
+                }
                 FINISH_FIRST(sum[i]);
             }
         }
@@ -282,46 +308,49 @@ UW_INLINE void sum_blocks(const way way, const int pairs, const rows_at *rows, u
     UNROLL for (int i = 0; i < pairs; i++) sums[i] = sum[i];
 }
 
-/* Stores the weights of whole blocks for sum_columns(): pair after pair, two rows in turn, doubles or floats. `padded` weights to a
- * row. */
-UW_INLINE void expand_blocks(const way way, const rows_at *rows, uint64_t blocks, uint64_t next, uint64_t padded, void *out) {
+/* Weights in a group of expanded ones: four of each row, as doubles for the fused way and else as floats; first those of rows 0 and
+ * 1, in turn, then those of 2 and 3, and so on. */
+#define EXPANDED (4 * SIDE_BY_SIDE)
+
+/* Expands whole blocks for sum_columns(). */
+UW_INLINE void expand_blocks(const way way, const rows_at *rows, uint64_t blocks, uint64_t next, void *out) {
     rows_at at = *rows;
-    for (uint64_t b = 0; b < blocks; b++) {
+    uint64_t group = 0;
+    for (uint64_t b = 0; b < blocks; b++, group += 16) {
         UNROLL for (int r = 0; r < SIDE_BY_SIDE; r++) UW_PREFETCH_LINE(at.low[r] + next);
-        UNROLL for (int i = 0; i < PAIRS; i++) {
-            const uint64_t start = 2 * ((uint64_t)i * padded + b * UW_BLOCK);
+        for (int i = 0; i < PAIRS; i++)
             UNROLL for (int e = 0; e < 8; e++) {
                 float32x4_t weights[4];
-                widen_pair(eight_of(&at, 2 * i, e / 2, e % 2, way), eight_of(&at, 2 * i + 1, e / 2, e % 2, way), weights);
+                widen_pair(eight_of(way, &at, 2 * i, e / 2, e % 2), eight_of(way, &at, 2 * i + 1, e / 2, e % 2), weights);
                 UNROLL for (int q = 0; q < 4; q++) {
+                    const uint64_t to = (group + (uint64_t)(2 * e + q / 2)) * EXPANDED + (uint64_t)(8 * i + 4 * (q % 2));
                     if (way == WAY_FUSED) {
-                        double *to = (double *)out + start + 16 * e + 4 * q;
-                        vst1q_f64(to, vcvt_f64_f32(vget_low_f32(weights[q])));
-                        vst1q_f64(to + 2, vcvt_high_f64_f32(weights[q]));
+                        vst1q_f64((double *)out + to, vcvt_f64_f32(vget_low_f32(weights[q])));
+                        vst1q_f64((double *)out + to + 2, vcvt_high_f64_f32(weights[q]));
                     } else {
-                        vst1q_f32((float *)out + start + 16 * e + 4 * q, weights[q]);
+                        vst1q_f32((float *)out + to, weights[q]);
                     }
                 }
             }
-        }
         next_block(&at, SIDE_BY_SIDE);
     }
 }
 
 /* Sums of expanded rows with some columns. */
-UW_INLINE void sum_columns(const way way, const int pairs, const int columns, const void *weights, uint64_t padded, uint64_t k,
-                           const uint8_t *x, size_t x_stride, float64x2_t sums[][PAIRS]) {
+UW_INLINE void sum_columns(const way way, const int pairs, const int columns, const void *weights, uint64_t k, const uint8_t *x,
+                           size_t x_stride, float64x2_t sums[][PAIRS]) {
     float64x2_t sum[COLUMNS][PAIRS];
     UNROLL for (int c = 0; c < columns; c++)
         UNROLL for (int i = 0; i < pairs; i++) sum[c][i] = vdupq_n_f64(0);
     for (uint64_t at = 0; at < k; at += 4) {
         factors f[COLUMNS];
         UNROLL for (int c = 0; c < columns; c++) f[c] = factors_of(way, (const float *)(x + (size_t)c * x_stride) + at);
-        UNROLL for (int i = 0; i < pairs; i++)
+        UNROLL for (int i = 0; i < pairs; i++) {
             UNROLL for (int half = 0; half < 2; half++) {
-                const uint64_t from = 2 * ((uint64_t)i * padded + at) + 4 * (uint64_t)half;
+                const uint64_t from = at / 4 * EXPANDED + 8 * (uint64_t)i + 4 * (uint64_t)half;
                 if (way == WAY_FUSED) {
-                    const float64x2_t first = vld1q_f64((const double *)weights + from), second = vld1q_f64((const double *)weights + from + 2);
+                    const float64x2_t first = vld1q_f64((const double *)weights + from),
+                                      second = vld1q_f64((const double *)weights + from + 2);
                     UNROLL for (int c = 0; c < columns; c++) {
                         FUSED_ADD(sum[c][i], first, f[c].of[half], 0);
                         FUSED_ADD(sum[c][i], second, f[c].of[half], 1);
@@ -331,6 +360,8 @@ UW_INLINE void sum_columns(const way way, const int pairs, const int columns, co
                     UNROLL for (int c = 0; c < columns; c++) sum[c][i] = add_two(way, sum[c][i], both, f[c].of[half]);
                 }
             }
+            FINISH_FIRST(sum[0][i]);
+        }
     }
     UNROLL for (int c = 0; c < columns; c++)
         UNROLL for (int i = 0; i < pairs; i++) sums[c][i] = sum[c][i];
@@ -350,19 +381,19 @@ static void sum_some_blocks(way way, uint64_t n, const rows_at *rows, uint64_t b
 #undef CALL
 }
 
-static void expand_some_blocks(way way, const rows_at *rows, uint64_t blocks, uint64_t next, uint64_t padded, void *out) {
-    if (way == WAY_FUSED) expand_blocks(WAY_FUSED, rows, blocks, next, padded, out);
-    else if (way == WAY_ROUNDED) expand_blocks(WAY_ROUNDED, rows, blocks, next, padded, out);
-    else expand_blocks(WAY_ROUNDED_SHIFT, rows, blocks, next, padded, out);
+static void expand_some_blocks(way way, const rows_at *rows, uint64_t blocks, uint64_t next, void *out) {
+    if (way == WAY_FUSED) expand_blocks(WAY_FUSED, rows, blocks, next, out);
+    else if (way == WAY_ROUNDED) expand_blocks(WAY_ROUNDED, rows, blocks, next, out);
+    else expand_blocks(WAY_ROUNDED_SHIFT, rows, blocks, next, out);
 }
 
 /* Returns how many columns it took. */
-static uint64_t sum_some_columns(way way, uint64_t n, uint64_t columns, const void *weights, uint64_t padded, uint64_t k,
-                                 const uint8_t *x, size_t x_stride, float64x2_t sums[][PAIRS]) {
+static uint64_t sum_some_columns(way way, uint64_t n, uint64_t columns, const void *weights, uint64_t k, const uint8_t *x,
+                                 size_t x_stride, float64x2_t sums[][PAIRS]) {
 #define CALL(way, columns) \
     do { \
-        if (n > 2) sum_columns(way, PAIRS, columns, weights, padded, k, x, x_stride, sums); \
-        else sum_columns(way, 1, columns, weights, padded, k, x, x_stride, sums); \
+        if (n > 2) sum_columns(way, PAIRS, columns, weights, k, x, x_stride, sums); \
+        else sum_columns(way, 1, columns, weights, k, x, x_stride, sums); \
         return columns; \
     } while (0)
     if (way == WAY_FUSED && columns >= COLUMNS) CALL(WAY_FUSED, COLUMNS);
@@ -380,23 +411,23 @@ static void put_sums(const uw_tensor *t, way way, const float64x2_t sums[PAIRS],
 }
 
 static void *expanded_from(way way, void *expanded, uint64_t block) {
-    return (uint8_t *)expanded + block * 2 * UW_BLOCK * (way == WAY_FUSED ? sizeof(double) : sizeof(float));
+    return (uint8_t *)expanded + block * UW_BLOCK * SIDE_BY_SIDE * (way == WAY_FUSED ? sizeof(double) : sizeof(float));
 }
 
 /* Up to SIDE_BY_SIDE rows: added up with one column, or expanded for several. */
 static void take_rows(product *p, way way, uint64_t row, uint64_t n, const float *x, float64x2_t sums[PAIRS], void *expanded) {
     const uw_tensor *t = p->t;
-    const uint64_t full = t->k / UW_BLOCK, next = SIDE_BY_SIDE * t->blocks * UW_BLOCK, padded = uw_padded(t->k);
+    const uint64_t full = t->k / UW_BLOCK, next = SIDE_BY_SIDE * t->blocks * UW_BLOCK;
     for (uint64_t from = 0; from < t->blocks; from += PIECE_BLOCKS) {
         const uint64_t whole = full - from < PIECE_BLOCKS ? full - from : PIECE_BLOCKS;
         rows_at at;
-        last_blocks last;
+        last_blocks low;
         rows_from(p, row, n, from, &at);
-        if (expanded) expand_some_blocks(way, &at, whole, next, padded, expanded_from(way, expanded, from));
+        if (expanded) expand_some_blocks(way, &at, whole, next, expanded_from(way, expanded, from));
         else sum_some_blocks(way, n, &at, whole, next, x + from * UW_BLOCK, sums);
         if (from + whole == t->blocks || whole == PIECE_BLOCKS) continue;
-        rows_end(p, way, &at, whole, last);
-        if (expanded) expand_some_blocks(way, &at, 1, 0, padded, expanded_from(way, expanded, full));
+        rows_end(p, way, &at, whole, low);
+        if (expanded) expand_some_blocks(way, &at, 1, 0, expanded_from(way, expanded, full));
         else sum_some_blocks(way, n, &at, 1, 0, x + full * UW_BLOCK, sums);
     }
 }
@@ -438,7 +469,7 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
         take_rows(&p, way, row + i, rows, NULL, NULL, scratch);
         for (uint64_t c = 0, taken; c < columns; c += taken) {
             float64x2_t sums[COLUMNS][PAIRS] = {{vdupq_n_f64(0)}};
-            taken = sum_some_columns(way, rows, columns - c, scratch, uw_padded(t->k), t->k, x + c * prepared_stride, prepared_stride, sums);
+            taken = sum_some_columns(way, rows, columns - c, scratch, t->k, x + c * prepared_stride, prepared_stride, sums);
             for (uint64_t each = 0; each < taken; each++) put_sums(t, way, sums[each], rows, y + (c + each) * y_stride + i);
         }
     }

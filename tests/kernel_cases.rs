@@ -1,0 +1,154 @@
+//! Blobs and the weights that must come back from them, as a file for checks of the kernels outside of Rust:
+//! tests/neon.sh runs them on an emulated machine. It is written to `$UNWEIGHT_CASES`, or else to a temporary
+//! file, and read back in either case.
+//!
+//! One case after the other, in little-endian order: k, rows, the encoding's id and the blob's length as u64, the
+//! blob, the weights.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use unweight::codec::{Analysis, Encoder, Encoding, Shape, oracle};
+
+const ROW_LENGTHS: [u64; 15] = [1, 8, 63, 64, 65, 128, 172, 200, 576, 960, 1088, 2048, 4096, 4160, 8300];
+const MOST_WEIGHTS: u64 = 40_000;
+
+/// Weights by their exponents, most often `top` and each below it half as often. Of 1024, `zeros` are zero and
+/// `wild` may be anything.
+#[derive(Clone, Copy)]
+struct Kind {
+    encoding: Encoding,
+    top: u16,
+    zeros: u32,
+    wild: u32,
+}
+
+const KINDS: [Kind; 14] = {
+    let [three, four] = Encoding::ALL;
+    const fn kind(encoding: Encoding, top: u16, zeros: u32, wild: u32) -> Kind {
+        Kind { encoding, top, zeros, wild }
+    }
+    [
+        kind(three, 121, 0, 0),
+        kind(three, 120, 0, 0),
+        kind(four, 121, 0, 0),
+        kind(four, 120, 0, 0),
+        kind(three, 121, 0, 3),
+        kind(three, 120, 0, 40),
+        kind(four, 120, 0, 150),
+        kind(three, 121, 0, 1024),
+        kind(three, 120, 600, 0),
+        kind(four, 121, 20, 0),
+        // Around the smallest and the largest for which a kernel may take a shorter way.
+        kind(three, 80, 0, 0),
+        kind(three, 60, 0, 0),
+        kind(three, 189, 0, 0),
+        kind(three, 193, 0, 0),
+    ]
+};
+
+fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u16> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    };
+    let special = [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7F81, 0xFFFF, 0x7F7F, 0x0080];
+    (0..n)
+        .map(|_| {
+            let bits = next();
+            let drawn = (bits >> 40) as u32 % 1024;
+            if drawn >= 1024 - kind.zeros {
+                return 0;
+            }
+            if drawn >= kind.wild {
+                let exponent = kind.top - (bits >> 20 & 0xFFFF).trailing_ones().min(14) as u16;
+                return bits as u16 & 0x807F | exponent << 7;
+            }
+            *special.get((bits >> 32) as usize % 32).unwrap_or(&(bits as u16))
+        })
+        .collect()
+}
+
+struct Case {
+    shape: Shape,
+    encoding: Encoding,
+    blob: Vec<u8>,
+}
+
+impl Case {
+    fn new(shape: Shape, kind: Kind) -> Self {
+        let weights = weights(
+            shape.k * shape.rows,
+            kind,
+            shape.k ^ u64::from(kind.wild) << 32 ^ u64::from(kind.top) << 48,
+        );
+        let encoder = Encoder::forced(&Analysis::of(&weights), shape, kind.encoding).unwrap();
+        let case = Self { shape, encoding: kind.encoding, blob: encoder.blob(&weights) };
+        assert_eq!(case.weights(), weights);
+        case
+    }
+
+    fn weights(&self) -> Vec<u16> {
+        oracle::decode(&self.blob, self.encoding, self.shape).unwrap()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let numbers = [self.shape.k, self.shape.rows, u64::from(self.encoding.id()), self.blob.len() as u64];
+        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        out.extend_from_slice(&self.blob);
+        out.extend(self.weights().iter().flat_map(|weight| weight.to_le_bytes()));
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut rows = [1, 40, 7, 2, 16, 5, 33, 3, 8, 19, 4].into_iter().cycle();
+    for k in ROW_LENGTHS {
+        for kind in KINDS {
+            let rows = rows.next().unwrap().min((MOST_WEIGHTS / k).max(1));
+            cases.push(Case::new(Shape { k, rows }, kind));
+        }
+    }
+    // Rows to count instructions with.
+    cases.push(Case::new(Shape { k: 2048, rows: 40 }, KINDS[0]));
+    cases
+}
+
+fn take<'a>(bytes: &mut &'a [u8], n: u64) -> &'a [u8] {
+    let (taken, left) = bytes.split_at(n as usize);
+    *bytes = left;
+    taken
+}
+
+#[test]
+fn case_file() {
+    let cases = cases();
+    let shifts: Vec<u8> = cases.iter().map(|case| case.blob[25]).collect();
+    assert!(shifts.contains(&0) && shifts.contains(&1), "exponents are stored in both ways");
+
+    let temporary = tempfile::tempdir().unwrap();
+    let path =
+        std::env::var_os("UNWEIGHT_CASES").map_or_else(|| temporary.path().join("cases"), PathBuf::from);
+    let mut bytes = Vec::new();
+    cases.iter().for_each(|case| case.write(&mut bytes));
+    assert!(bytes.len() < 20 << 20);
+    fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
+
+    let bytes = fs::read(&path).unwrap();
+    let mut left = &bytes[..];
+    for case in &cases {
+        let mut number = || u64::from_le_bytes(take(&mut left, 8).try_into().unwrap());
+        let (shape, id, len) = (Shape { k: number(), rows: number() }, number(), number());
+        assert_eq!((shape, id), (case.shape, u64::from(case.encoding.id())));
+        let blob = take(&mut left, len);
+        let weights = take(&mut left, 2 * shape.k * shape.rows);
+        let weights: Vec<u16> =
+            weights.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
+        assert_eq!(oracle::decode(blob, case.encoding, shape).unwrap(), weights);
+    }
+    assert!(left.is_empty());
+}
