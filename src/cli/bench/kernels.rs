@@ -108,6 +108,14 @@ pub fn measure(rounds: u32) -> Vec<Row> {
     for threads in if most > 1 { vec![1, most] } else { vec![1] } {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         if threads == 1 {
+            let clocks: Vec<f64> = (0..rounds).map(|_| clock() / 1e9).collect();
+            rows.push(Row {
+                what: "clock".to_owned(),
+                threads,
+                unit: "GHz",
+                sample: Sample::of(&clocks),
+                ratio: None,
+            });
             rows.extend(cycles(
                 &pool,
                 rounds,
