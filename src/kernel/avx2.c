@@ -12,8 +12,6 @@ UW_INLINE void lookup_group(const __m256i *palette, const uint8_t *in, uint8_t *
 UW_INLINE void lookup_part(const __m256i *palette, const uint8_t *in, uint64_t w, uint8_t *out) { lookup3_part(*palette, in, w, out); }
 UW_INLINE void lookup_block4(const __m256i *palette, const uint8_t *in, uint8_t *out) { lookup4_block(*palette, in, out); }
 
-#include "segment.h"
-
 UW_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 /* The words of a block in natural order, 16 each. */
@@ -27,6 +25,14 @@ UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift
         for (int q = 0; q < 4; q++) words[q] = _mm256_sub_epi16(words[q], _mm256_set1_epi16(128));
 }
 
+UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    __m256i words[4];
+    words_of(high, low, shift, words);
+    for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(out + 16 * q), words[q]);
+}
+
+#include "segment.h"
+
 /* Sixteen words as floats in natural order. */
 UW_INLINE void store_floats(__m256i words, float *out) {
     const __m128i halves[2] = {_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)};
@@ -34,67 +40,27 @@ UW_INLINE void store_floats(__m256i words, float *out) {
         _mm256_storeu_ps(out + 8 * h, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves[h]), 16)));
 }
 
-/* Rows as words or floats, with zeros to the end of their last block. */
-UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, const int floats, uint64_t row, uint64_t n,
-                           void *scratch) {
+/* Rows as floats, with zeros to the end of their last block. */
+UW_INLINE void widen_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, float *out) {
     const uint64_t padded = uw_padded(t->k);
     walk w;
     walk_start(&w, t);
     for (uint64_t i = 0; i < n; i++) {
         const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
-        uint16_t *words = (uint16_t *)scratch + i * padded;
-        float *wide = (float *)scratch + i * padded;
-        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK) {
+        float *to = out + i * padded;
+        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
             if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
             UW_PREFETCH_LINE(low + UW_PREFETCH);
-            __m256i block[4];
-            words_of(high, low, shift, block);
-            for (int q = 0; q < 4; q++) {
-                uint64_t at = b * UW_BLOCK + 16 * (uint64_t)q;
-                if (floats) store_floats(block[q], wide + at);
-                else _mm256_storeu_si256((__m256i *)(words + at), block[q]);
-            }
+            __m256i words[4];
+            words_of(high, low, shift, words);
+            for (int q = 0; q < 4; q++) store_floats(words[q], to + 16 * q);
         }
-        if (floats) memset(wide + t->k, 0, (padded - t->k) * sizeof *wide);
-        else memset(words + t->k, 0, (padded - t->k) * sizeof *words);
+        memset(out + i * padded + t->k, 0, (padded - t->k) * sizeof *out);
     }
-}
-
-static void expand_words(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 0, row, n, out)
-    FOR_EACH_FORM(t, CALL);
-#undef CALL
 }
 
 static void expand_floats(const uw_tensor *t, uint64_t row, uint64_t n, float *out) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 1, row, n, out)
-    FOR_EACH_FORM(t, CALL);
-#undef CALL
-}
-
-UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-    walk w;
-    walk_start(&w, t);
-    for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
-        uint16_t *to = out + i * stride;
-        for (uint64_t b = 0, left = t->k; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            uint64_t now = left < UW_BLOCK ? left : UW_BLOCK;
-            /* Only the last block of a row can be short of its 64 weights and must not be written whole. */
-            uint16_t block[UW_BLOCK], *whole = now == UW_BLOCK ? to : block;
-            __m256i words[4];
-            words_of(high, low, shift, words);
-            for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(whole + 16 * q), words[q]);
-            if (whole == block) memcpy(to, block, now * sizeof *to);
-            left -= now;
-        }
-    }
-}
-
-static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, row, n, out, stride)
+#define CALL(code_bits, shift) widen_rows(t, code_bits, shift, row, n, out)
     FOR_EACH_FORM(t, CALL);
 #undef CALL
 }
@@ -198,7 +164,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
         if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
         uint16_t tail[UW_BLOCK];
         words_of(high, low, shift, words);
-        for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(tail + 16 * q), words[q]);
+        store_words(high, low, shift, tail);
         if (left >= 32) {
             accumulate(words[0], xb, acc);
             accumulate(words[1], xb + 16, acc + 2);
@@ -286,7 +252,7 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     const uint64_t k = t->k, padded = uw_padded(k), tile = tile_rows(t, columns);
     for (uint64_t i = 0; i < n; i += tile) {
         uint64_t rows = n - i < tile ? n - i : tile;
-        if (is_dot(order)) expand_words(t, row + i, rows, scratch);
+        if (is_dot(order)) decode_bf16(t, row + i, rows, scratch, padded);
         else expand_floats(t, row + i, rows, scratch);
         float *to = y + i;
         switch (order) {

@@ -36,8 +36,6 @@ UW_INLINE void lookup_group(const lookup *l, const uint8_t *in, uint8_t *out) {
 UW_INLINE void lookup_part(const lookup *l, const uint8_t *in, uint64_t w, uint8_t *out) { lookup3_part(l->half, in, w, out); }
 UW_INLINE void lookup_block4(const lookup *l, const uint8_t *in, uint8_t *out) { lookup4_block(l->half, in, out); }
 
-#include "segment.h"
-
 UW_INLINE __m512i load(const void *p) { return _mm512_loadu_si512(p); }
 
 /* The words of a block in natural order: 0 to 31 in *a, 32 to 63 in *b. */
@@ -51,48 +49,21 @@ UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift
     }
 }
 
+UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    __m512i a, b;
+    words_of(high, low, shift, &a, &b);
+    _mm512_storeu_si512(out, a);
+    _mm512_storeu_si512(out + 32, b);
+}
+
+#include "segment.h"
+
 /* Sixteen words to floats in natural order. */
 UW_INLINE __m512 widen(__m256i words) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)); }
 
-/* Rows as words: exactly k, or padded with zeros to the end of their last block; `stride` elements apart. */
-UW_INLINE void expand_rows(const uw_tensor *t, const int code_bits, const int shift, const int padded, uint64_t row, uint64_t n,
-                           uint16_t *out, size_t stride) {
-    walk w;
-    walk_start(&w, t);
-    for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
-        uint16_t *to = out + i * stride;
-        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            __m512i first, second;
-            words_of(high, low, shift, &first, &second);
-            const uint64_t left = t->k - b * UW_BLOCK;
-            if (left >= UW_BLOCK) {
-                _mm512_storeu_si512(to, first);
-                _mm512_storeu_si512(to + 32, second);
-                continue;
-            }
-            const uint64_t in = (1ull << left) - 1;
-            if (padded) {
-                _mm512_storeu_si512(to, _mm512_maskz_mov_epi16((__mmask32)in, first));
-                _mm512_storeu_si512(to + 32, _mm512_maskz_mov_epi16((__mmask32)(in >> 32), second));
-            } else {
-                _mm512_mask_storeu_epi16(to, (__mmask32)in, first);
-                _mm512_mask_storeu_epi16(to + 32, (__mmask32)(in >> 32), second);
-            }
-        }
-    }
-}
-
-static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 0, row, n, out, stride)
-    FOR_EACH_FORM(t, CALL);
-#undef CALL
-}
-
+/* Rows as words, with zeros to the end of their last block. */
 static void expand(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
-#define CALL(code_bits, shift) expand_rows(t, code_bits, shift, 1, row, n, out, uw_padded(t->k))
+#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, 1, row, n, out, uw_padded(t->k))
     FOR_EACH_FORM(t, CALL);
 #undef CALL
 }
@@ -214,8 +185,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
         if (left > 0) {
             if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
             words_of(high, low, shift, &a, &b);
-            _mm512_storeu_si512(tail, a);
-            _mm512_storeu_si512(tail + 32, b);
+            store_words(high, low, shift, tail);
             if (!bf16 && left >= 32) accumulate(bf16, 1, a, b, xb, acc);
         }
 #ifdef __AVX512BF16__

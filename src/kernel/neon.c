@@ -59,8 +59,6 @@ UW_INLINE void lookup_block4(const uint8x16_t *palette, const uint8_t *in, uint8
     }
 }
 
-#include "segment.h"
-
 /* Eight words in natural order: the first (0) or the second (1) eight places of 16. */
 UW_INLINE uint16x8_t words_of(uint8x16_t high, uint8x16_t low, const int second, const int shift) {
     const uint16x8_t words = vreinterpretq_u16_u8(second ? vzip2q_u8(low, high) : vzip1q_u8(low, high));
@@ -76,31 +74,7 @@ UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int sh
     for (int i = 0; i < 8; i++) vst1q_u16(out + 8 * i, words_of(h[i % 4], l[i % 4], i / 4, shift));
 }
 
-UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out,
-                           size_t stride) {
-    walk w;
-    walk_start(&w, t);
-    for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
-        uint16_t *to = out + i * stride;
-        for (uint64_t b = 0, left = t->k; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            uint64_t now = left < UW_BLOCK ? left : UW_BLOCK;
-            /* Only the last block of a row can be short of its 64 weights and must not be written whole. */
-            uint16_t block[UW_BLOCK], *whole = now == UW_BLOCK ? to : block;
-            store_words(high, low, shift, whole);
-            if (whole == block) memcpy(to, block, now * sizeof *to);
-            left -= now;
-        }
-    }
-}
-
-static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, row, n, out, stride)
-    FOR_EACH_FORM(t, CALL);
-#undef CALL
-}
+#include "segment.h"
 
 /* uw_f32_to_bf16() and back. */
 UW_INLINE float32x4_t rounded(float32x4_t x) {

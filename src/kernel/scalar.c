@@ -30,32 +30,17 @@ static void lookup_block4(const lookup *l, const uint8_t *in, uint8_t *out) {
     }
 }
 
-#include "segment.h"
-
 /* The place in a block of natural weight i, and so the order of low bytes, codes and escapes. */
 static inline int weight_at(int place) {
     int eighth = place / 8;
     return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;
 }
 
-static void decode_row(walk *w, uint64_t row, uint16_t *out) {
-    const uw_tensor *t = w->t;
-    const uint8_t *low = t->low + row * t->blocks * UW_BLOCK, *high = NULL;
-    for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK) {
-        if (b % PIECE_BLOCKS == 0) high = high_bytes(w, (int)t->code_bits, row, b);
-        uint64_t left = t->k - b * UW_BLOCK;
-        uint16_t block[UW_BLOCK];
-        for (int place = 0; place < UW_BLOCK; place++)
-            block[weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - t->shift * 128);
-        memcpy(out + b * UW_BLOCK, block, (left < UW_BLOCK ? left : UW_BLOCK) * sizeof *out);
-    }
+static void store_words(const uint8_t *high, const uint8_t *low, int shift, uint16_t *out) {
+    for (int place = 0; place < UW_BLOCK; place++) out[weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - shift * 128);
 }
 
-static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-    walk w;
-    walk_start(&w, t);
-    for (uint64_t i = 0; i < n; i++) decode_row(&w, row + i, out + i * stride);
-}
+#include "segment.h"
 
 static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) {
     (void)order;
@@ -66,13 +51,11 @@ static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) 
 static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     uint16_t *weights = scratch;
-    walk w;
-    walk_start(&w, t);
     for (uint64_t i = 0; i < n; i++) {
-        decode_row(&w, row + i, weights);
+        if (i % UW_TILE_ROWS == 0) decode_bf16(t, row + i, n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS, weights, t->k);
         for (uint64_t c = 0; c < columns; c++) {
             const float *x = (const float *)((const uint8_t *)prepared + c * prepared_stride);
-            y[c * y_stride + i] = uw_dot_scalar(order, weights, x, t->k);
+            y[c * y_stride + i] = uw_dot_scalar(order, weights + i % UW_TILE_ROWS * t->k, x, t->k);
         }
     }
 }

@@ -4,7 +4,8 @@
  *   lookup_group(&l, in, out)    512 weights: 192 bytes of 3-bit codes to high bytes
  *   lookup_part(&l, in, w, out)  8 w weights, w 8, 16 or 32: 3 w bytes of 3-bit codes to high bytes
  *   lookup_block4(&l, in, out)   64 weights: 32 bytes of 4-bit codes to high bytes
- * `out` is aligned to 64 bytes where a block begins. Escapes are put in by byte stores, long before the bytes are read back. */
+ *   store_words(high, low, shift, out)   64 weights in natural order from the high and low bytes of a block
+ * `out` of a look-up is aligned to 64 bytes where a block begins. Escapes are put in by byte stores, long before the bytes are read back. */
 #include "internal.h"
 
 #define PIECE_BLOCKS UW_SEGMENT_BLOCKS
@@ -129,3 +130,33 @@ UW_INLINE uint64_t tile_rows(const uw_tensor *t, uint64_t columns) {
             else call(4, 0); \
         } \
     } while (0)
+
+/* Rows as words, `stride` elements apart: exactly k, or with zeros to the end of their last block. */
+UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, const int padded, uint64_t row, uint64_t n,
+                           uint16_t *out, size_t stride) {
+    walk w;
+    walk_start(&w, t);
+    for (uint64_t i = 0; i < n; i++) {
+        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
+        uint16_t *to = out + i * stride;
+        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
+            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
+            UW_PREFETCH_LINE(low + UW_PREFETCH);
+            const uint64_t left = t->k - b * UW_BLOCK;
+            if (left >= UW_BLOCK) {
+                store_words(high, low, shift, to);
+                continue;
+            }
+            uint16_t block[UW_BLOCK];
+            store_words(high, low, shift, block);
+            memcpy(to, block, left * sizeof *to);
+            if (padded) memset(to + left, 0, (UW_BLOCK - left) * sizeof *to);
+        }
+    }
+}
+
+static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
+#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, 0, row, n, out, stride)
+    FOR_EACH_FORM(t, CALL);
+#undef CALL
+}

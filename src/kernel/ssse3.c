@@ -21,45 +21,16 @@ UW_INLINE void lookup_block4(const __m128i *palette, const uint8_t *in, uint8_t 
     }
 }
 
-#include "segment.h"
-
-/* The words of a block in natural order, 8 each. */
-UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift, __m128i words[8]) {
+UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
     for (int q = 0; q < 4; q++) {
         const __m128i h = _mm_loadu_si128((const __m128i *)(high + 16 * q)), l = _mm_loadu_si128((const __m128i *)(low + 16 * q));
-        words[q] = _mm_unpacklo_epi8(l, h);
-        words[q + 4] = _mm_unpackhi_epi8(l, h);
-    }
-    if (shift)
-        for (int q = 0; q < 8; q++) words[q] = _mm_sub_epi16(words[q], _mm_set1_epi16(128));
-}
-
-UW_INLINE void decode_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-    walk w;
-    walk_start(&w, t);
-    for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
-        uint16_t *to = out + i * stride;
-        for (uint64_t b = 0, left = t->k; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            uint64_t now = left < UW_BLOCK ? left : UW_BLOCK;
-            /* Only the last block of a row can be short of its 64 weights and must not be written whole. */
-            uint16_t block[UW_BLOCK], *whole = now == UW_BLOCK ? to : block;
-            __m128i words[8];
-            words_of(high, low, shift, words);
-            for (int q = 0; q < 8; q++) _mm_storeu_si128((__m128i *)(whole + 8 * q), words[q]);
-            if (whole == block) memcpy(to, block, now * sizeof *to);
-            left -= now;
-        }
+        const __m128i added = _mm_set1_epi16((short)(shift * 128));
+        _mm_storeu_si128((__m128i *)(out + 8 * q), _mm_sub_epi16(_mm_unpacklo_epi8(l, h), added));
+        _mm_storeu_si128((__m128i *)(out + 32 + 8 * q), _mm_sub_epi16(_mm_unpackhi_epi8(l, h), added));
     }
 }
 
-static void decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, row, n, out, stride)
-    FOR_EACH_FORM(t, CALL);
-#undef CALL
-}
+#include "segment.h"
 
 /* Floats of two rows in turn: a0 b0 a1 b1 and so on, with zeros past the ends of the rows; or of one row. */
 static void expand(const uint16_t *a, const uint16_t *b, uint64_t k, float *out) {
