@@ -191,7 +191,8 @@ fn every_row_length_decodes_to_the_bit() {
     let [three, four] = Encoding::ALL;
     for_each_isa(|isa| {
         for k in (1..=200).chain([255, 256, 257, 576, 1024, 1536, 2049, 4095, 4096, 4097, 8192, 8300]) {
-            for (wild, encoding) in [(0, three), (9, three), (40, four), (256, three)] {
+            for (wild, encoding) in [(0, three), (1, three), (1, four), (9, three), (40, four), (256, three)]
+            {
                 let shape = Shape { k, rows: 19 };
                 let weights = weights((k * 19) as usize, wild, k * 31 + u64::from(wild));
                 let blob = blob(&weights, shape, encoding);
