@@ -1,6 +1,8 @@
 //! The program as people run it: files in, files out, messages and exit codes.
 #![cfg(feature = "cli")]
 
+mod blobs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -103,6 +105,51 @@ fn the_number_of_threads_changes_no_byte() {
         fs::read(path).unwrap()
     });
     assert!(files[0] == files[1] && files[1] == files[2]);
+}
+
+/// A GGUF of BF16 tensors that are read in several windows and coded in several chunks.
+fn large() -> Vec<u8> {
+    let shapes = [(4097u64, 900u64), (1 << 20, 5), (33, 50_000)];
+    let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &3u64.to_le_bytes(), &0u64.to_le_bytes()].concat();
+    let mut offset = 0;
+    for (i, (k, rows)) in shapes.into_iter().enumerate() {
+        let name = format!("blk.{i}.ffn_up.weight");
+        bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&2u32.to_le_bytes());
+        bytes.extend([k, rows].iter().flat_map(|dim| dim.to_le_bytes()));
+        bytes.extend_from_slice(&30u32.to_le_bytes());
+        bytes.extend_from_slice(&u64::to_le_bytes(offset));
+        offset += (2 * k * rows).next_multiple_of(32);
+    }
+    let mut next = blobs::random(7);
+    for (k, rows) in shapes {
+        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        for _ in 0..k * rows {
+            let bits = next();
+            let exponent = 121 - (bits >> 20 & 0xFFFF).trailing_ones().min(15) as u16;
+            bytes.extend_from_slice(&(bits as u16 & 0x807F | exponent << 7).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn tensors_larger_than_a_window_come_back_whatever_the_number_of_threads() {
+    let folder = Folder::new();
+    let bytes = large();
+    let original = folder.file("large.gguf", &bytes);
+    let files = ["1", "2", "5"].map(|threads| {
+        let (converted, restored) = (folder.path(threads), folder.path("restored"));
+        succeeds(&["--threads", threads, "convert", &original, &converted]);
+        succeeds(&["--threads", threads, "restore", &converted, &restored, "--force"]);
+        assert!(fs::read(restored).unwrap() == bytes);
+        fs::read(converted).unwrap()
+    });
+    assert!(files[0] == files[1] && files[1] == files[2]);
+    let report = succeeds(&["convert", "--dry-run", &original]);
+    let size = format!("{:.1} MB", files[0].len() as f64 / 1e6);
+    assert!(report.contains(&size), "{report} lacks {size}");
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use unweight::kernel::{Order, Tensor, scratch_bytes};
 
-use crate::job::{Chunks, OutOfRange, Scratch, Thread};
-use crate::matmul::{Shared, chunk_rows};
+use crate::chunks::{Chunks, Thread};
+use crate::job::{OutOfRange, Scratch};
+use crate::matmul::{Shared, TILE, chunk_rows};
 use crate::pool::Weight;
 use crate::view::View;
+
+/// Most products of a chunk.
+const PRODUCTS: u64 = 1 << 16;
 
 /// The chosen experts: ids\[slot, token\].
 #[derive(Clone, Copy)]
@@ -124,9 +128,11 @@ impl MultiplyExperts<'_> {
         if rows == 0 {
             return Ok(());
         }
-        let chunk = chunk_rows(rows, thread.count);
-        let per_group = rows.div_ceil(chunk);
         let most = groups.groups.iter().map(|&(_, _, count)| count).max().unwrap_or(0);
+        // The products of a chunk have to stay in a near cache until they are handed out.
+        let fit = PRODUCTS / most.max(1) as u64 / TILE * TILE;
+        let chunk = chunk_rows(rows, thread.count).min(fit.max(TILE));
+        let per_group = rows.div_ceil(chunk);
         let mut products = vec![0f32; most * chunk as usize];
         let scratch = scratch.bytes(scratch_bytes(k));
         while let Some(number) = chunks.next(thread, per_group * groups.groups.len() as u64) {

@@ -8,7 +8,7 @@ use crate::buffer;
 use crate::device::{self, Source};
 use crate::experts;
 use crate::ggml::*;
-use crate::host::{self, Orders, text};
+use crate::host::{self, text};
 use crate::job::{Job, Scratch, Task};
 use crate::log;
 use crate::matmul::{Multiply, Prepare, Shared};
@@ -175,7 +175,7 @@ impl<'a> Plan<'a> {
         let (before, task) = match op {
             GGML_OP_GET_ROWS => (None, GetRows::new(weight, &matrix, second, view).map(Task::GetRows)),
             GGML_OP_MUL_MAT => {
-                let order = Orders::of_host().product(matrix.ne[1], second.ne[1]);
+                let order = host::orders().product(matrix.ne[1], second.ne[1]);
                 let several = second.ne[1] > 1;
                 let fresh = several && *standing != Some((sources[1], order));
                 if fresh {
@@ -190,7 +190,7 @@ impl<'a> Plan<'a> {
                 // SAFETY: this operation has three sources.
                 let ids = unsafe { View::of(&*sources[2]) };
                 let steps =
-                    experts::steps(weight, &matrix, [second, ids, view], Orders::of_host().experts(), shared);
+                    experts::steps(weight, &matrix, [second, ids, view], host::orders().experts(), shared);
                 steps.map_or((None, None), |(prepare, multiply)| {
                     (Some(Task::PrepareExperts(prepare)), Some(Task::MultiplyExperts(multiply)))
                 })

@@ -3,14 +3,13 @@
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-use unweight::kernel::Order;
-
 use crate::ggml::{
     GGML_BACKEND_DEVICE_TYPE_CPU, GGML_OP_CUSTOM, GGML_OP_FLASH_ATTN_EXT, GGML_OP_GET_ROWS, GGML_OP_MUL_MAT,
     GGML_OP_MUL_MAT_ID, ggml_backend_dev_backend_reg, ggml_backend_dev_by_type, ggml_backend_dev_t,
     ggml_backend_feature, ggml_backend_get_features_t, ggml_backend_reg_get_proc_address, ggml_backend_reg_t,
     ggml_op_name, ggml_version,
 };
+use crate::orders::Orders;
 
 /// Structures of ggml's inner headers have changed between versions without notice.
 const BUILT_FOR: &str = "0.28.";
@@ -55,49 +54,10 @@ pub fn cpu_function(name: &CStr) -> *mut std::ffi::c_void {
     unsafe { ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), name.as_ptr()) }
 }
 
-/// The orders of sums of the CPU backend's own BF16 products, which ours must repeat to give the same bits.
-#[derive(Debug, Clone, Copy)]
-pub struct Orders {
-    /// `ggml_vec_dot_bf16`: single columns, and all products of experts.
-    dot: Order,
-    /// tinyBLAS: two columns or more, where it is built in.
-    tile: Option<Order>,
-}
-
-impl Orders {
-    pub fn of_host() -> Self {
-        static ORDERS: OnceLock<Orders> = OnceLock::new();
-        *ORDERS.get_or_init(|| Self::from_features(&features()))
-    }
-
-    fn from_features(features: &[String]) -> Self {
-        let has = |name: &str| features.iter().any(|feature| feature == name);
-        let (dot, tile) = if has("AVX512_BF16") {
-            (Order::DotAvx512Bf16, Some(Order::TileAvx512Bf16))
-        } else if has("AVX512") {
-            (Order::DotAvx512, Some(Order::TileAvx512))
-        } else if has("AVX2") {
-            (Order::DotAvx2, Some(Order::TileAvx2))
-        } else if has("AVX") {
-            // tinyBLAS has no BF16 without AVX2.
-            (if has("FMA") { Order::DotAvx2 } else { Order::DotAvx }, None)
-        } else {
-            (Order::DotPlain, None)
-        };
-        Self { dot, tile: tile.filter(|_| has("LLAMAFILE")) }
-    }
-
-    /// For the product of a matrix of `rows` rows with `columns` vectors.
-    pub fn product(self, rows: u64, columns: u64) -> Order {
-        match self.tile {
-            Some(tile) if columns >= 2 && rows.is_multiple_of(4) => tile,
-            _ => self.dot,
-        }
-    }
-
-    pub fn experts(self) -> Order {
-        self.dot
-    }
+/// The orders of sums of the CPU backend in this program.
+pub fn orders() -> Orders {
+    static ORDERS: OnceLock<Orders> = OnceLock::new();
+    *ORDERS.get_or_init(|| Orders::from_features(&features()))
 }
 
 /// Names of what the CPU backend was built with and the machine has.

@@ -3,19 +3,13 @@
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::chunks::{Chunks, Thread};
 use crate::experts::{MultiplyExperts, PrepareExperts};
 use crate::ggml::{GGML_N_TASKS_MAX, GGML_OP_CUSTOM, ggml_custom_op_t, ggml_tensor};
 use crate::matmul::{Multiply, Prepare};
 use crate::rows::GetRows;
-
-/// One of the threads that run a job together.
-#[derive(Clone, Copy)]
-pub struct Thread {
-    pub index: u64,
-    pub count: u64,
-}
 
 pub enum Task<'a> {
     Prepare(Prepare),
@@ -29,25 +23,6 @@ pub struct Job<'a> {
     task: Task<'a>,
     chunks: Chunks,
     failed: AtomicBool,
-}
-
-/// Deals out work: each thread takes its own share in order, so that it reads memory in one run, then what others have left.
-#[derive(Default)]
-pub struct Chunks([AtomicU64; Self::SHARES]);
-
-impl Chunks {
-    /// Threads beyond this many have shares together.
-    const SHARES: usize = 32;
-
-    /// The next number below `count` for this thread, each once over all threads.
-    pub fn next(&self, thread: Thread, count: u64) -> Option<u64> {
-        let shares = thread.count.clamp(1, Self::SHARES as u64);
-        (0..shares).map(|other| (thread.index + other) % shares).find_map(|share| {
-            let (start, end) = (count * share / shares, count * (share + 1) / shares);
-            let number = start + self.0[share as usize].fetch_add(1, Ordering::Relaxed);
-            (number < end).then_some(number)
-        })
-    }
 }
 
 /// What a job cannot go on with: numbers in the graph that lead outside a tensor.

@@ -6,6 +6,7 @@
 //! run our kernels on ggml's own threads ([`graph`], [`matmul`], [`experts`], [`rows`]).
 
 mod buffer;
+mod chunks;
 mod device;
 mod experts;
 mod ggml;
@@ -14,6 +15,7 @@ mod host;
 mod job;
 mod log;
 mod matmul;
+mod orders;
 mod pool;
 mod rows;
 mod view;

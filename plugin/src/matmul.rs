@@ -2,12 +2,13 @@
 
 use unweight::kernel::{Order, Tensor, prepare, prepared_bytes, scratch_bytes};
 
-use crate::job::{Chunks, Scratch, Thread};
+use crate::chunks::{Chunks, Thread};
+use crate::job::Scratch;
 use crate::pool::Weight;
 use crate::view::View;
 
 /// Rows are dealt out in multiples of what the kernel decodes at a time.
-const TILE: u64 = 16;
+pub const TILE: u64 = 16;
 /// Chunks per thread: enough that no thread waits long for another.
 const CHUNKS: u64 = 8;
 

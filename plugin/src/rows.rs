@@ -2,7 +2,8 @@
 
 use unweight::kernel::Tensor;
 
-use crate::job::{Chunks, OutOfRange, Thread};
+use crate::chunks::{Chunks, Thread};
+use crate::job::OutOfRange;
 use crate::pool::Weight;
 use crate::view::View;
 

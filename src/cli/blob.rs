@@ -78,21 +78,25 @@ pub fn encode(
     let window = encoder.rows_for(WINDOW);
     let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
     let Buffers { now, chunks, ahead, .. } = buffers;
-    let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<()> {
+    // Returns how many chunks are those of this window: the others are kept for later ones.
+    let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<usize> {
         let weights = first(now, window.min(shape.rows.saturating_sub(row)) as usize * k);
         file.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
         let pieces = weights.par_chunks(piece as usize * k);
-        chunks.resize_with(pieces.len(), Chunk::default);
+        let count = pieces.len();
+        if chunks.len() < count {
+            chunks.resize_with(count, Chunk::default);
+        }
         pieces.zip(chunks).for_each(|(rows, chunk)| encoder.encode_into(rows, chunk));
-        Ok(())
+        Ok(count)
     };
     let mut escapes = 0;
-    code(0, chunks)?;
+    let mut count = code(0, chunks)?;
     for row in (0..shape.rows).step_by(window as usize) {
         // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
         let write = || -> Result<u64> {
             let mut before = escapes;
-            for (i, chunk) in chunks.iter().enumerate() {
+            for (i, chunk) in chunks[..count].iter().enumerate() {
                 for (at, bytes) in encoder.regions(row + i as u64 * piece, before, chunk) {
                     sink(at, &bytes)?;
                 }
@@ -102,7 +106,7 @@ pub fn encode(
         };
         let (written, coded) = rayon::join(write, || code(row + window, ahead));
         escapes = written?;
-        coded?;
+        count = coded?;
         std::mem::swap(chunks, ahead);
         progress.inc(window.min(shape.rows - row) * row_bytes);
     }

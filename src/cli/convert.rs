@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use unweight::codec::Encoder;
 use unweight::container::converted::is_converted;
 use unweight::container::gguf::Gguf;
+use unweight::container::layout::{Fate, Layout};
 use unweight::selection::Group;
 
 use super::blob::{Buffers, encode};
@@ -18,7 +19,7 @@ use super::output::{Output, refuse};
 use super::progress::{bar, size};
 use super::survey::Survey;
 use super::table::{self, percent};
-use super::writer::Writer;
+use super::writer::{NAME, Writer};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -59,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("{name}: nothing to compress: {what}");
     }
     if arguments.dry_run {
-        return report(&input, &gguf, &encoders);
+        return report(&input, &gguf, &survey, &encoders);
     }
 
     write(&input, &gguf, &survey, &encoders, &target, arguments.force)?;
@@ -100,8 +101,9 @@ fn write(
 }
 
 /// What would be saved, per group.
-fn report(input: &Input, gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()> {
-    let progress = bar("coding", gguf.tensors.iter().map(|tensor| tensor.len).sum());
+fn report(input: &Input, gguf: &Gguf, survey: &Survey, encoders: &[Option<Encoder>]) -> Result<()> {
+    let coded = gguf.tensors.iter().zip(encoders).filter(|(_, encoder)| encoder.is_some());
+    let progress = bar("coding", coded.map(|(tensor, _)| tensor.len).sum());
     let mut buffers = Buffers::default();
     let mut blobs = Vec::with_capacity(encoders.len());
     for (tensor, encoder) in gguf.tensors.iter().zip(encoders) {
@@ -121,7 +123,7 @@ fn report(input: &Input, gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()
             compressed.to_string(),
             size(before),
             size(after),
-            percent(before - after, before),
+            percent(before.saturating_sub(after), before),
         ];
         table.add_row(cells);
     };
@@ -140,6 +142,10 @@ fn report(input: &Input, gguf: &Gguf, encoders: &[Option<Encoder>]) -> Result<()
     }
     row(&mut table, "total", &sizes(None));
     table::align(&mut table, 1, CellAlignment::Right);
-    writeln!(stdout(), "{table}")?;
+    let fates: Vec<_> = blobs.iter().map(|blob| blob.map_or(Fate::Plain, Fate::Blob)).collect();
+    let layout = Layout::plan(gguf, &fates, survey.remainder.len() as u64, NAME)?;
+    let (before, after) = (input.len(), layout.file_len);
+    let saved = percent(before.saturating_sub(after), before);
+    writeln!(stdout(), "{table}\nfile: {} -> {}, {saved} smaller", size(before), size(after))?;
     Ok(())
 }

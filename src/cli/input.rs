@@ -14,9 +14,6 @@ use xxhash_rust::xxh3::Xxh3;
 /// Bytes read, hashed and coded at a time: enough to keep all cores busy, little against the memory limit.
 pub const WINDOW: u64 = 4 << 20;
 
-/// Bytes mapped at a time where a blob is read from front to end.
-const MAPPED: u64 = 64 << 20;
-
 /// An input file.
 pub struct Input {
     pub path: PathBuf,
@@ -70,15 +67,14 @@ impl Input {
         Ok(())
     }
 
-    /// Checksum of the bytes of a blob, read where it is mapped.
-    pub fn xxh3(&self, range: Range<u64>) -> u64 {
+    /// Checksum of the bytes of a range.
+    pub fn xxh3(&self, range: Range<u64>) -> Result<u64> {
         let mut checksum = Xxh3::new();
-        for at in range.clone().step_by(MAPPED as usize) {
-            let part = at..range.end.min(at + MAPPED);
-            checksum.update(&self.map[part.start as usize..part.end as usize]);
-            self.release(part);
-        }
-        checksum.digest()
+        self.windows(range, |bytes| {
+            checksum.update(bytes);
+            Ok(())
+        })?;
+        Ok(checksum.digest())
     }
 
     /// Tells the system that the pages of a range need not stay in this process's memory.

@@ -101,7 +101,7 @@ impl<'a> Original<'a> {
     pub fn check_blobs(&self) -> Result<()> {
         for entry in &self.converted.index.entries {
             if let Stored::Blob { extent, xxh3, .. } = entry.stored {
-                let found = self.file.xxh3(self.range(extent));
+                let found = self.file.xxh3(self.range(extent))?;
                 ensure!(found == xxh3, "tensor {:?}: its stored bytes are damaged", entry.name);
             }
         }

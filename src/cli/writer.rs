@@ -15,7 +15,8 @@ use super::input::{Input, WINDOW};
 use super::output::Output;
 use super::survey::Survey;
 
-const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
+/// What `unweight.writer` says.
+pub const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
 
 /// One original on its way into a converted file.
 pub struct Writer<'a> {
@@ -99,7 +100,7 @@ impl Writer<'_> {
             (Place::Blob { carrier_offset, extent }, Some(encoder)) => {
                 let range =
                     layout.pool_position + extent.offset..layout.pool_position + extent.offset + extent.len;
-                let xxh3 = written.xxh3(range.clone());
+                let xxh3 = written.xxh3(range.clone())?;
                 decode(buffers, written, range, encoder.encoding.id(), encoder.shape, |weights| {
                     original.update(weights);
                     self.progress.inc(weights.len() as u64);

@@ -133,7 +133,7 @@ impl Encoder {
         codes.clear();
         starts.clear();
         escapes.clear();
-        for rows in weights.chunks(segment_rows * k) {
+        for rows in weights.chunks((segment_rows * k).max(1)) {
             starts.push(escapes.len() as u64 / 2);
             segment.high.clear();
             segment.codes.clear();

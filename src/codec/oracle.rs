@@ -30,24 +30,35 @@ pub enum BlobError {
 /// # Errors
 /// Whatever a strict reader must reject.
 pub fn decode(blob: &[u8], encoding: Encoding, shape: Shape) -> Result<Vec<u16>, BlobError> {
-    let blob = Blob::open(blob, encoding, shape)?;
+    read(blob, encoding, shape, true)
+}
+
+/// As [`decode`], but whatever follows the header: what a reader computes that checks no escape and only stays inside.
+///
+/// # Errors
+/// If the header or the length is wrong.
+pub fn decode_anything(blob: &[u8], encoding: Encoding, shape: Shape) -> Result<Vec<u16>, BlobError> {
+    read(blob, encoding, shape, false)
+}
+
+fn read(blob: &[u8], encoding: Encoding, shape: Shape, strict: bool) -> Result<Vec<u16>, BlobError> {
+    let blob = Blob::open(blob, encoding, shape, strict)?;
     let mut weights = Vec::new();
     for segment in 0..shape.segments() {
         let first = segment * shape.segment_rows();
         let rows = first..shape.rows.min(first + shape.segment_rows());
         let blocks = shape.blocks() * (rows.end - rows.start);
-        let high = blob.high_bytes(segment, shape.blocks() * first, blocks)?;
+        let codes = blob.codes(shape.blocks() * first, blocks);
+        let high = blob.high_bytes(segment, &codes)?;
         for row in rows {
             for column in 0..shape.blocks() {
+                let block = shape.blocks() * row + column;
+                let start = ((block - shape.blocks() * first) * BLOCK) as usize;
                 let left = (shape.k - column * BLOCK).min(BLOCK) as usize;
-                let in_segment = shape.blocks() * (row - first) + column;
-                let block =
-                    blob.weights(shape.blocks() * first + in_segment, &high[(in_segment * BLOCK) as usize..]);
-                let past = u16::from(blob.palette()[0]) << 8;
-                if block[left..].iter().any(|&weight| weight != blob.unshift(past)) {
+                if strict && !blob.ends_well(block, &codes[start..], &high[start..], left) {
                     return Err(BlobError::RowEnd(row));
                 }
-                weights.extend_from_slice(&block[..left]);
+                weights.extend_from_slice(&blob.weights(block, &high[start..])[..left]);
             }
         }
     }
@@ -60,10 +71,11 @@ struct Blob<'a> {
     encoding: Encoding,
     shape: Shape,
     escapes: u64,
+    strict: bool,
 }
 
 impl<'a> Blob<'a> {
-    fn open(bytes: &'a [u8], encoding: Encoding, shape: Shape) -> Result<Self, BlobError> {
+    fn open(bytes: &'a [u8], encoding: Encoding, shape: Shape, strict: bool) -> Result<Self, BlobError> {
         if shape.k > LONGEST_ROW {
             return Err(BlobError::RowLength(shape.k));
         }
@@ -81,12 +93,14 @@ impl<'a> Blob<'a> {
         }
         let blocks = shape.blocks() * shape.rows;
         let zero = |from: u64, to: u64| bytes[from as usize..to as usize].iter().all(|&byte| byte == 0);
-        let padding = zero(26, 32)
-            && zero(32 + encoding.palette_len() as u64, HEADER_BYTES)
-            && zero(layout.codes + blocks * encoding.code_bytes(), layout.starts)
+        let reserved = zero(26, 32) && zero(32 + encoding.palette_len() as u64, HEADER_BYTES);
+        let padding = zero(layout.codes + blocks * encoding.code_bytes(), layout.starts)
             && zero(layout.starts + 4 * shape.segments(), layout.escapes)
             && zero(layout.escapes + 2 * escapes, layout.len);
-        if padding { Ok(Self { bytes, layout, encoding, shape, escapes }) } else { Err(BlobError::Padding) }
+        if !reserved || strict && !padding {
+            return Err(BlobError::Padding);
+        }
+        Ok(Self { bytes, layout, encoding, shape, escapes, strict })
     }
 
     fn palette(&self) -> &[u8] {
@@ -107,25 +121,38 @@ impl<'a> Blob<'a> {
     }
 
     /// One for each place of a segment of `blocks` blocks that begins with block `first` of the tensor.
-    fn high_bytes(&self, segment: u64, first: u64, blocks: u64) -> Result<Vec<u8>, BlobError> {
-        let codes: Vec<u8> = (0..blocks * BLOCK).map(|place| self.code(first, blocks, place)).collect();
+    fn codes(&self, first: u64, blocks: u64) -> Vec<u8> {
+        (0..blocks * BLOCK).map(|place| self.code(first, blocks, place)).collect()
+    }
+
+    /// One for each place of a segment.
+    fn high_bytes(&self, segment: u64, codes: &[u8]) -> Result<Vec<u8>, BlobError> {
         let mut high: Vec<u8> = codes.iter().map(|&code| self.palette()[usize::from(code)]).collect();
         let (from, to) = (self.segment_start(segment), self.segment_start(segment + 1));
-        if from > to || to > self.escapes || segment == 0 && from != 0 {
+        if self.strict && (from > to || to > self.escapes || segment == 0 && from != 0) {
             return Err(BlobError::SegmentStart { segment, found: from });
         }
         let mut place = 0;
-        for escape in from..to {
+        for escape in from..to.min(self.escapes) {
             let at = (self.layout.escapes + 2 * escape) as usize;
             let (distance, byte) = (usize::from(self.bytes[at]), self.bytes[at + 1]);
             place += distance;
             let repeated = distance == 0 && escape > from;
-            if repeated || codes.get(place) != Some(&0) {
+            if self.strict && (repeated || codes.get(place) != Some(&0)) {
                 return Err(BlobError::Escape(segment));
             }
-            high[place] = byte;
+            if place < high.len() {
+                high[place] = byte;
+            }
         }
         Ok(high)
+    }
+
+    /// Whether the places of a block past its first `left` weights hold low byte 0 and code 0, and no escape another high byte.
+    fn ends_well(&self, block: u64, codes: &[u8], high: &[u8], left: usize) -> bool {
+        let low = &self.bytes[(self.layout.low + block * BLOCK) as usize..];
+        let mut past = (0..BLOCK as usize).filter(|&place| weight_at(place) >= left);
+        past.all(|place| (low[place], codes[place], high[place]) == (0, 0, self.palette()[0]))
     }
 
     /// The code at a place of such a segment.
@@ -200,7 +227,7 @@ mod tests {
             assert_eq!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
             for bit in 0..8 * blob.len() {
                 blob[bit / 8] ^= 1 << (bit % 8);
-                assert_ne!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights), "bit {bit}");
+                assert!(decode(&blob, encoding, SHAPE).as_ref() != Ok(&weights), "bit {bit}");
                 blob[bit / 8] ^= 1 << (bit % 8);
             }
         }
@@ -280,5 +307,19 @@ mod tests {
         // The row's second block has 6 weights, at places 0 to 5.
         let past = |layout: &BlobLayout| layout.low as usize + 64 + 6;
         assert_eq!(refusal(|blob, layout| blob[past(layout)] = 1), BlobError::RowEnd(0));
+        // The codes of the first group: place 70 of the segment is byte 6 of the second vector.
+        assert_eq!(refusal(|blob, layout| blob[layout.codes as usize + 6] |= 0x70), BlobError::RowEnd(0));
+    }
+
+    #[test]
+    fn anything_after_the_header_is_read_somehow() {
+        for encoding in Encoding::ALL {
+            let (weights, mut blob) = sample(encoding);
+            assert_eq!(decode_anything(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
+            for fill in [0, 0x55, 0xFF] {
+                blob[64..].fill(fill);
+                assert_eq!(decode_anything(&blob, encoding, SHAPE).map(|weights| weights.len()), Ok(70 * 18));
+            }
+        }
     }
 }

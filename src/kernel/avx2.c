@@ -164,7 +164,7 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
         if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
         uint16_t tail[UW_BLOCK];
         words_of(high, low, shift, words);
-        store_words(high, low, shift, tail);
+        for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(tail + 16 * q), words[q]);
         if (left >= 32) {
             accumulate(words[0], xb, acc);
             accumulate(words[1], xb + 16, acc + 2);

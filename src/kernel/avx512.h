@@ -185,7 +185,8 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
         if (left > 0) {
             if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
             words_of(high, low, shift, &a, &b);
-            store_words(high, low, shift, tail);
+            _mm512_storeu_si512(tail, a);
+            _mm512_storeu_si512(tail + 32, b);
             if (!bf16 && left >= 32) accumulate(bf16, 1, a, b, xb, acc);
         }
 #ifdef __AVX512BF16__

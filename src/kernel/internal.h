@@ -47,6 +47,12 @@ static inline uint64_t uw_padded(uint64_t k) { return (k + UW_BLOCK - 1) / UW_BL
 /* vdpbf16ps takes BF16 activations; every other order multiplies floats. */
 static inline int uw_order_is_bf16(uw_order order) { return order == UW_DOT_AVX512BF16 || order == UW_TILE_AVX512BF16; }
 
+/* The weight of a block that stands at a place, in the order of low bytes, codes and escapes. */
+static inline int uw_weight_at(int place) {
+    int eighth = place / 8;
+    return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;
+}
+
 static inline float uw_bf16_to_f32(uint16_t bits) {
     uint32_t wide = (uint32_t)bits << 16;
     float f;

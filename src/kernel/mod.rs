@@ -177,11 +177,13 @@ impl<'a> Tensor<'a> {
     /// Products of rows `row` to `row + y.len()` with one prepared vector.
     ///
     /// # Panics
-    /// If the rows are not in the tensor, or a buffer is too small.
+    /// If the rows are not in the tensor, or a buffer is too small or not aligned for floats.
     pub fn matvec(&self, order: Order, row: u64, prepared: &[u8], y: &mut [f32], scratch: &mut [u8]) {
         self.check_rows(row, y.len() as u64);
         assert!(prepared.len() >= prepared_bytes(self.k()), "prepared length");
         assert!(scratch.len() >= scratch_bytes(self.k()), "scratch length");
+        check_alignment(prepared);
+        check_alignment(scratch);
         // SAFETY: rows are in range and every buffer is as long as the header asks.
         unsafe {
             ffi::uw_matvec(
@@ -204,7 +206,7 @@ impl<'a> Tensor<'a> {
     /// meanwhile. (A raw pointer: threads write interleaved parts of one matrix.)
     ///
     /// # Panics
-    /// If the rows are not in the tensor, or another buffer is too small.
+    /// If the rows are not in the tensor, or another buffer is too small or not aligned for floats.
     #[allow(clippy::too_many_arguments)] // a matrix product has them
     pub unsafe fn matmul(
         &self,
@@ -221,6 +223,8 @@ impl<'a> Tensor<'a> {
         let stride = prepared_bytes(self.k());
         assert!(prepared.len() as u64 / stride.max(1) as u64 >= columns, "prepared length");
         assert!(scratch.len() >= scratch_bytes(self.k()), "scratch length");
+        check_alignment(prepared);
+        check_alignment(scratch);
         // SAFETY: rows are in range, every buffer is as long as the header asks, and the caller answers for `y`.
         unsafe {
             ffi::uw_matmul(
@@ -243,6 +247,11 @@ impl<'a> Tensor<'a> {
     }
 }
 
+/// The C side reads and writes such buffers as floats.
+fn check_alignment(buffer: &[u8]) {
+    assert!(buffer.as_ptr().cast::<f32>().is_aligned(), "a buffer not aligned for floats");
+}
+
 /// Bytes of a prepared vector of `k` activations.
 pub fn prepared_bytes(k: u64) -> usize {
     // SAFETY: no precondition.
@@ -258,9 +267,10 @@ pub fn scratch_bytes(k: u64) -> usize {
 /// Rounds activations to BF16 and lays them out for sums in `order`.
 ///
 /// # Panics
-/// If `prepared` is shorter than [`prepared_bytes`].
+/// If `prepared` is shorter than [`prepared_bytes`], or not aligned for floats.
 pub fn prepare(order: Order, x: &[f32], prepared: &mut [u8]) {
     assert!(prepared.len() >= prepared_bytes(x.len() as u64), "prepared length");
+    check_alignment(prepared);
     // SAFETY: `x` holds k floats, `prepared` as many bytes as the header asks.
     unsafe { ffi::uw_prepare(order as c_int, x.as_ptr(), x.len() as u64, prepared.as_mut_ptr().cast()) }
 }
@@ -268,10 +278,11 @@ pub fn prepare(order: Order, x: &[f32], prepared: &mut [u8]) {
 /// Products of plain BF16 rows of `k` weights with one prepared vector: what [`Tensor::matvec`] is compared with.
 ///
 /// # Panics
-/// If `weights` does not hold a row for each of `y`, or `prepared` is too short.
+/// If `weights` does not hold a row for each of `y`, or `prepared` is too short or not aligned for floats.
 pub fn plain_matvec(weights: &[u16], k: u64, order: Order, prepared: &[u8], y: &mut [f32]) {
     assert_eq!(weights.len() as u64, y.len() as u64 * k, "weights");
     assert!(prepared.len() >= prepared_bytes(k), "prepared length");
+    check_alignment(prepared);
     // SAFETY: every buffer is as long as the header asks.
     unsafe {
         ffi::uw_plain_matvec(

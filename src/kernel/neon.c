@@ -158,9 +158,8 @@ static void product_start(product *p, const uw_tensor *t) {
     for (int i = 0; i < SIDE_BY_SIDE; i++) walk_start(&p->walks[i], t);
     p->t = t;
     p->tame = tame_palette(t);
-    const uint64_t left = t->k % UW_BLOCK;
-    for (uint64_t eighth = 0; eighth < 8; eighth++)
-        for (uint64_t i = 0; i < 8; i++) p->in_row[8 * eighth + i] = (eighth / 2 + eighth % 2 * 4) * 8 + i < left ? 255 : 0;
+    const int left = (int)(t->k % UW_BLOCK);
+    for (int place = 0; place < UW_BLOCK; place++) p->in_row[place] = uw_weight_at(place) < left ? 255 : 0;
 }
 
 static way way_of(const product *p, uint64_t row, uint64_t n) {

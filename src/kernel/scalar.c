@@ -30,14 +30,8 @@ static void lookup_block4(const lookup *l, const uint8_t *in, uint8_t *out) {
     }
 }
 
-/* The place in a block of natural weight i, and so the order of low bytes, codes and escapes. */
-static inline int weight_at(int place) {
-    int eighth = place / 8;
-    return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;
-}
-
 static void store_words(const uint8_t *high, const uint8_t *low, int shift, uint16_t *out) {
-    for (int place = 0; place < UW_BLOCK; place++) out[weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - shift * 128);
+    for (int place = 0; place < UW_BLOCK; place++) out[uw_weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - shift * 128);
 }
 
 #include "segment.h"

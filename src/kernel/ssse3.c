@@ -61,7 +61,7 @@ UW_INLINE void sum_pairs(const int pairs, const float *w, uint64_t padded, const
     for (int p = 0; p < pairs; p++) sum[p] = _mm_setzero_pd();
     uint64_t i = 0;
     for (; i + 2 <= k; i += 2) {
-        const __m128 two = _mm_castpd_ps(_mm_load_sd((const double *)(x + i))), twice = _mm_unpacklo_ps(two, two);
+        const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(x + i))), twice = _mm_unpacklo_ps(two, two);
         for (int p = 0; p < pairs; p++) {
             const __m128 products = _mm_mul_ps(_mm_loadu_ps(w + 2 * ((uint64_t)p * padded + i)), twice);
             sum[p] = _mm_add_pd(sum[p], _mm_cvtps_pd(products));

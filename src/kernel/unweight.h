@@ -8,7 +8,8 @@
  *
  * Threads: every function may be called from any thread at any time; a uw_tensor is read-only after uw_tensor_open().
  *
- * Alignment: none is required anywhere. Blobs and activations at multiples of 64 bytes are faster.
+ * Alignment: prepared activations and scratch at multiples of 4; floats and words as their types ask; blobs anywhere. Multiples of 64
+ * bytes are faster.
  */
 #ifndef UNWEIGHT_H
 #define UNWEIGHT_H
