@@ -28,5 +28,5 @@ python3 "$here/compare.py" "$bin" "$plugin" "$model" "$compressed"
 cat <<END
 == To use it yourself
 export GGML_BACKEND_PATH=$plugin
-$bin/llama-completion -m $compressed -p "Why is the sky blue?"
+$bin/llama-completion -m $compressed -p "Why is the sky blue?" --single-turn
 END

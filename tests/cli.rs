@@ -162,6 +162,31 @@ fn the_default_name_follows_the_convention() {
 }
 
 #[test]
+fn a_file_beyond_the_limit_leaves_nothing() {
+    let folder = Folder::new();
+    let out = folder.path("out.gguf");
+    let program = env!("CARGO_BIN_EXE_unweight-gguf");
+    let limited = format!("ulimit -f 100; exec '{program}' convert '{TINY}' '{out}'");
+    let output = Command::new("sh").args(["-c", &limited]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("out.gguf: writing"));
+    assert_eq!(folder.names(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn only_regular_files_are_read_and_replaced() {
+    let folder = Folder::new();
+    let pipe = folder.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fails(&["verify", &pipe], &["pipe", "not a regular file"]);
+    fails(&["convert", TINY, &pipe, "--force"], &["pipe", "not a regular file"]);
+    let (there, link) = (folder.file("there.gguf", b"precious"), folder.path("link.gguf"));
+    std::os::unix::fs::symlink(&there, &link).unwrap();
+    fails(&["convert", TINY, &link, "--force"], &["link.gguf", "is a link"]);
+    assert_eq!(fs::read(&link).unwrap(), b"precious");
+}
+
+#[test]
 fn nothing_is_overwritten_unasked() {
     let folder = Folder::new();
     let there = folder.file("there.gguf", b"precious");

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 passed=0
 failed=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+skipped=$(mktemp)
+trap 'rm -f "$log" "$skipped"' EXIT
 
 # step NAME COMMAND...: adds up the "N passed" and "N failed" that the command prints; one that prints none is one test.
 step() {
@@ -15,6 +16,7 @@ step() {
   shift
   echo "=== $name"
   "$@" 2>&1 | tee "$log" || status=$?
+  grep SKIPPED "$log" >>"$skipped" || true
   read -r good bad < <(awk '
     match($0, /[0-9]+ passed[;,] [0-9]+ failed/) { split(substr($0, RSTART), n, /[^0-9]+/); good += n[1]; bad += n[2]; seen = 1 }
     END { print seen ? good : "none", bad + 0 }' "$log")
@@ -33,5 +35,6 @@ if [ "${1:-}" = --quick ]; then
 else
   step "Plugin in llama.cpp" tests/llama.sh
 fi
+cat "$skipped"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

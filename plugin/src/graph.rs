@@ -149,7 +149,7 @@ impl<'a> Plan<'a> {
                 Carrier::Copied(name) => {
                     return Err(format!(
                         "tensor {name:?} is compressed and can only be used where it is mapped: load the model with mmap \
-                         (without --no-mmap)"
+                         (its default; -lm mmap or mmap+mlock)"
                     ));
                 }
                 // SAFETY: as above.

@@ -24,8 +24,10 @@ use super::writer::{NAME, Writer};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The GGUF file to compress
+    #[arg(value_name = "IN")]
     input: PathBuf,
     /// The file to write [default: beside IN, its name ending in -BF16_UW.gguf]
+    #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
     /// Replace OUT if it exists
     #[arg(long)]

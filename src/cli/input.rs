@@ -24,10 +24,11 @@ pub struct Input {
 impl Input {
     pub fn open(path: &Path) -> Result<Self> {
         let name = || path.display().to_string();
-        let file = File::open(path).with_context(name)?;
-        if !file.metadata().with_context(name)?.is_file() {
+        // Asked before it is opened: to open a pipe waits for its writer.
+        if !std::fs::metadata(path).with_context(name)?.is_file() {
             bail!("{}: not a regular file", path.display());
         }
+        let file = File::open(path).with_context(name)?;
         // SAFETY: a mapping is undefined if someone else shrinks or changes the file meanwhile. Only headers, indices and blobs are
         // read through it, all lengths are checked against the mapping, and results are proved by checksums.
         let map = unsafe { Mmap::map(&file) }.with_context(name)?;

@@ -27,8 +27,8 @@ struct Arguments {
     #[command(subcommand)]
     verb: Verb,
     /// Threads to use [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 const EXIT_CODES: &str =
@@ -50,9 +50,12 @@ enum Verb {
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // 0 is "all cores". This thread is one of them: to hand each window over to another would cost more than some of them take.
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0)).use_current_thread();
+    // SAFETY: no handler, and no other thread yet. A file beyond the user's limit is then an error of the write, which tidies up.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    // 0 is "all cores" for rayon. This thread is one of them: to hand each window over to another would cost more than some of them take.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.map_or(0, usize::from))
+        .use_current_thread();
     if let Err(error) = pool.build_global() {
         eprintln!("unweight-gguf: {error}");
         return ExitCode::FAILURE;

@@ -25,7 +25,9 @@ impl Output {
             .prefix(".unweight-")
             .permissions(default_permissions())
             .tempfile_in(folder)
-            .with_context(|| format!("{}: cannot create a file there", folder.display()))?;
+            .map_err(|error| {
+                anyhow::anyhow!("{}: cannot create a file there: {}", folder.display(), error.kind())
+            })?;
         interrupted::forget_on_signal(temporary.path())?;
         Ok(Self { target: target.to_owned(), force, temporary })
     }
@@ -71,12 +73,19 @@ impl Output {
 /// # Errors
 /// If `target` may not be written.
 pub fn refuse(target: &Path, force: bool, input: &Path) -> Result<()> {
+    // A link is not followed: what it leads to would stay, and the link be lost.
+    if target.is_symlink() {
+        bail!("{}: is a link; name the file itself", target.display());
+    }
     if target.exists() {
         if same_file(target, input)? {
             bail!("{}: input and output are the same file", target.display());
         }
         if target.is_dir() {
             bail!("{}: is a folder", target.display());
+        }
+        if !target.is_file() {
+            bail!("{}: not a regular file", target.display());
         }
         if !force {
             bail!("{}: exists already; --force replaces it", target.display());

@@ -14,8 +14,10 @@ use super::progress::{bar, size};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The compressed GGUF file
+    #[arg(value_name = "IN")]
     input: PathBuf,
     /// The file to write
+    #[arg(value_name = "OUT")]
     output: PathBuf,
     /// Replace OUT if it exists
     #[arg(long)]

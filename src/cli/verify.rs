@@ -56,6 +56,7 @@ fn compare(piece: &Piece, against: &Input, buffer: &mut Vec<u8>) -> Result<()> {
         return Ok(());
     }
     let at = buffer.iter().zip(piece.bytes).position(|(a, b)| a != b).unwrap_or(0) as u64;
-    let place = piece.tensor.map_or("outside the tensors".to_owned(), |name| format!("in tensor {name:?}"));
-    bail!("differs from {} at byte {}, {place}", against.path.display(), piece.position + at)
+    // Who calls names the tensor.
+    let place = if piece.tensor.is_some() { "" } else { ", outside the tensors" };
+    bail!("differs from {} at byte {}{place}", against.path.display(), piece.position + at)
 }

@@ -43,8 +43,7 @@ impl Writer<'_> {
                     let from = self.gguf.position(tensor);
                     let len = encode(&mut buffers, self.input, from, encoder, self.progress, |at, bytes| {
                         self.output.write(position + at, bytes)
-                    })
-                    .with_context(|| format!("tensor {:?}", tensor.name))?;
+                    })?;
                     ground.place(len).with_context(name)?;
                     Fate::Blob(len)
                 }

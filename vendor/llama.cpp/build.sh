@@ -62,6 +62,7 @@ flock 9
 fetch
 build=$source-build
 log=$build.log
+[ -x "$build/bin/logits" ] || echo "build.sh: this takes about ten minutes on two cores; tail -f $log" >&2
 # The checkout may have moved, or be another one: CMake then refuses its old settings, but the objects are good.
 if [ -f "$build/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$build/CMakeCache.txt"; then
   rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"

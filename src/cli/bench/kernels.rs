@@ -137,8 +137,13 @@ pub fn measure(rounds: u32) -> Vec<Row> {
                 ("read of as many bytes", read(&far)),
                 ("decode and dot", compressed_dot(&far, dot)),
                 ("decode", decode(&far)),
-                ("decode and product with 128 columns", product(&far, tile)),
             ],
+        ));
+        rows.extend(compare(
+            "from memory",
+            &pool,
+            rounds,
+            &[("decode and product with 128 columns", product(&far, tile))],
         ));
     }
     rows

@@ -14,6 +14,8 @@ use crate::cli::input::Input;
 
 /// Columns in a batch: small ones (speculative decoding, several users), and prompts.
 const BATCHES: &str = "2,4,8,128,512";
+/// From here on they are called a prompt.
+const PROMPT: u32 = 128;
 const GENERATED: &str = "32";
 
 /// One line of llama-bench's JSON.
@@ -45,7 +47,11 @@ pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Re
         for (&(prompt, generated), base) in &plain {
             let values =
                 ours.get(&(prompt, generated)).context("llama-bench ran different tests on the two files")?;
-            let what = if generated > 0 { "generation".to_owned() } else { format!("batch of {prompt}") };
+            let what = match (generated, prompt) {
+                (0, 0..PROMPT) => format!("batch of {prompt}"),
+                (0, _) => format!("prompt of {prompt}"),
+                _ => "generation".to_owned(),
+            };
             let row = |name: &str, values: &[f64], ratio| Row {
                 what: format!("{what}, {name}"),
                 threads,
