@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use comfy_table::CellAlignment;
 use serde::Serialize;
+use unweight::kernel::Isa;
 
 use super::table;
 use sample::Sample;
@@ -55,6 +56,12 @@ struct Row {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let used = Isa::used().name();
+    if let Some(wanted) = std::env::var_os("UNWEIGHT_ISA").filter(|wanted| wanted != used) {
+        bail!(
+            "UNWEIGHT_ISA is {wanted:?}: no kernels of that name can run here; the best that can are {used}"
+        );
+    }
     let mut rows = Vec::new();
     match (&arguments.llama, &arguments.model) {
         (Some(folder), Some(model)) => {
