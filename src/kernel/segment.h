@@ -5,7 +5,8 @@
  *   lookup_part(&l, in, w, out)  8 w weights, w 8, 16 or 32: 3 w bytes of 3-bit codes to high bytes
  *   lookup_block4(&l, in, out)   64 weights: 32 bytes of 4-bit codes to high bytes
  *   store_words(high, low, shift, out)   64 weights in natural order from the high and low bytes of a block
- * `out` of a look-up is aligned to 64 bytes where a block begins. Escapes are put in by byte stores, long before the bytes are read back. */
+ * `out` of a look-up is aligned to 64 bytes where a block begins. Escapes are put in by byte stores, long before the bytes are
+ * read back. */
 #include "internal.h"
 
 #define PIECE_BLOCKS UW_SEGMENT_BLOCKS
@@ -76,8 +77,9 @@ UW_INLINE void read_piece(walk *w, const int code_bits, uint64_t block, uint64_t
             lookup_block4(&w->lookup, in, out);
         }
     } else {
+        const uint64_t group_bytes = UW_GROUP_BLOCKS * UW_CODE3_BYTES, group_places = UW_GROUP_BLOCKS * UW_BLOCK;
         uint64_t left = blocks;
-        for (; left >= UW_GROUP_BLOCKS; left -= UW_GROUP_BLOCKS, in += UW_GROUP_BLOCKS * UW_CODE3_BYTES, out += UW_GROUP_BLOCKS * UW_BLOCK) {
+        for (; left >= UW_GROUP_BLOCKS; left -= UW_GROUP_BLOCKS, in += group_bytes, out += group_places) {
             for (int line = 0; line < 3; line++) UW_PREFETCH_LINE(in + UW_PREFETCH * 3 / 8 + 64 * line);
             lookup_group(&w->lookup, in, out);
         }
