@@ -8,7 +8,7 @@ typedef struct lookup {
 
 static lookup lookup_of(const uw_tensor *t) { return (lookup){t->palette}; }
 
-/* 3 w bytes hold 8 w codes: two in each byte of each third, the last two thirds of a byte's bits from all three. */
+/* 3 w bytes hold 8 w codes: two in each byte of each third, and two more in the bits that these leave over, one from each third. */
 static void lookup_part(const lookup *l, const uint8_t *in, uint64_t w, uint8_t *out) {
     for (uint64_t i = 0; i < w; i++) {
         const uint8_t a = in[i], b = in[w + i], c = in[2 * w + i];

@@ -32,9 +32,9 @@ UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int sh
 
 #include "segment.h"
 
-/* Floats of two rows in turn: a0 b0 a1 b1 and so on, with zeros past the ends of the rows; or of one row. */
+/* Floats of two rows in turn: a0 b0 a1 b1 and so on; or of one row. */
 static void expand(const uint16_t *a, const uint16_t *b, uint64_t k, float *out) {
-    const uint64_t padded = uw_padded(k), turn = b ? 2 : 1;
+    const uint64_t turn = b ? 2 : 1;
     const __m128i zero = _mm_setzero_si128();
     uint64_t i = 0;
     for (; i + 4 <= k; i += 4) {
@@ -47,9 +47,9 @@ static void expand(const uint16_t *a, const uint16_t *b, uint64_t k, float *out)
         _mm_storeu_ps(out + 2 * i, _mm_unpacklo_ps(fa, fb));
         _mm_storeu_ps(out + 2 * i + 4, _mm_unpackhi_ps(fa, fb));
     }
-    for (; i < padded; i++) {
-        out[turn * i] = i < k ? uw_bf16_to_f32(a[i]) : 0;
-        if (b) out[turn * i + 1] = i < k ? uw_bf16_to_f32(b[i]) : 0;
+    for (; i < k; i++) {
+        out[turn * i] = uw_bf16_to_f32(a[i]);
+        if (b) out[turn * i + 1] = uw_bf16_to_f32(b[i]);
     }
 }
 
@@ -123,6 +123,7 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     const uint64_t padded = uw_padded(t->k);
     float *wide = scratch;
     uint16_t *words = (uint16_t *)(wide + 2 * PAIRS * padded);
+    /* Sums of rows that are not there are formed too, and dropped. */
     memset(wide, 0, 2 * PAIRS * padded * sizeof *wide);
     for (uint64_t i = 0; i < n; i += UW_TILE_ROWS) {
         const uint64_t rows = n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS;

@@ -28,7 +28,7 @@ extern "C" {
 #define UW_HEADER_BYTES 64     /* blob header */
 #define UW_CODE3_BYTES 24      /* codes of one block, 3 bits each */
 #define UW_CODE4_BYTES 32      /* codes of one block, 4 bits each */
-#define UW_TILE_ROWS 16        /* rows that uw_matmul() decodes at a time; a multiple of every segment's */
+#define UW_TILE_ROWS 16        /* most rows that uw_matmul() decodes at a time; a multiple of every segment's */
 
 /* A checked view of one blob. Fields are the kernel's own; read them, don't write them. */
 typedef struct uw_tensor {

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::Row;
 use super::sample::{Sample, ratio};
+use super::{Row, folder_beside, thread_counts};
 use crate::cli::convert;
 use crate::cli::input::Input;
 use crate::cli::restore::restore;
@@ -26,8 +26,7 @@ struct Step<'a> {
 
 pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
     let input = Input::open(original)?;
-    let beside = original.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".unweight-bench-").tempdir_in(beside)?;
+    let temporary = folder_beside(original)?;
     let path = |name: &str| temporary.path().join(name);
     let copy = || {
         fs::copy(original, path("copy"))?;
@@ -38,8 +37,7 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
         std::io::copy(&mut BufReader::with_capacity(1 << 20, File::open(original)?), &mut encoder)?;
         Ok(encoder.finish()?.into_inner().map_err(|error| error.into_error())?.sync_all()?)
     };
-    let most = rayon::current_num_threads();
-    let pools = if most > 1 { vec![1, most] } else { vec![1] }
+    let pools = thread_counts()
         .into_iter()
         .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
         .collect::<Result<Vec<_>, _>>()?;

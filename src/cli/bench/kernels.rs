@@ -10,8 +10,8 @@ use unweight::codec::constants::BLOCK;
 use unweight::codec::{Analysis, Encoder, Shape};
 use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
 
-use super::Row;
 use super::sample::{Sample, ratio};
+use super::{Row, thread_counts};
 
 const K: u64 = 2048;
 /// A matrix that stays in L2: 0.25 MB, or 0.18 compressed.
@@ -105,9 +105,8 @@ pub fn measure(rounds: u32) -> Vec<Row> {
         Isa::Avx2 => (Order::DotAvx2, Order::TileAvx2),
         Isa::Neon | Isa::Ssse3 | Isa::Scalar => (Order::DotPlain, Order::DotPlain),
     };
-    let most = rayon::current_num_threads();
     let mut rows = Vec::new();
-    for threads in if most > 1 { vec![1, most] } else { vec![1] } {
+    for threads in thread_counts() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         if threads == 1 {
             let clocks: Vec<f64> = (0..rounds).map(|_| clock() / 1e9).collect();

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::Row;
 use super::sample::{Sample, ratio};
+use super::{Row, folder_beside, thread_counts};
 use crate::cli::convert;
 use crate::cli::input::Input;
 
@@ -30,15 +30,13 @@ type Speeds = BTreeMap<(u32, u32), Vec<f64>>;
 
 pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Result<Vec<Row>> {
     let input = Input::open(original)?;
-    let beside = original.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".unweight-bench-").tempdir_in(beside)?;
+    let temporary = folder_beside(original)?;
     let compressed = temporary.path().join("compressed.gguf");
     convert::quietly(&input, &compressed)?;
     drop(input);
     let program = folder.join("llama-bench");
-    let most = std::thread::available_parallelism().map_or(1, usize::from);
     let mut rows = Vec::new();
-    for threads in if most > 1 { vec![1, most] } else { vec![1] } {
+    for threads in thread_counts() {
         let (mut plain, mut ours) = (Speeds::new(), Speeds::new());
         for _ in 0..rounds {
             one_round(&program, original, None, threads, &mut plain)?;

@@ -7,11 +7,12 @@ mod machine;
 mod sample;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use comfy_table::CellAlignment;
 use serde::Serialize;
+use tempfile::TempDir;
 use unweight::kernel::Isa;
 
 use super::table;
@@ -53,6 +54,20 @@ struct Row {
     sample: Sample,
     /// How many times as fast as the row it is compared with.
     ratio: Option<f64>,
+}
+
+/// One thread, and all that may be used.
+fn thread_counts() -> Vec<usize> {
+    match rayon::current_num_threads() {
+        1 => vec![1],
+        most => vec![1, most],
+    }
+}
+
+/// A folder for files that are made from `original`, beside it: on the same disk.
+fn folder_beside(original: &Path) -> Result<TempDir> {
+    let folder = original.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(tempfile::Builder::new().prefix(".unweight-bench-").tempdir_in(folder)?)
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
