@@ -195,7 +195,7 @@ fn parse_info<'a>(cursor: &mut Cursor<'a>) -> Result<TensorInfo<'a>, GgufError> 
     let name =
         std::str::from_utf8(cursor.take(n).map_err(truncated)?).map_err(|_| GgufError::TensorName { at })?;
     let count = cursor.u32().map_err(truncated)?;
-    if count == 0 || count as usize > Dims::MAX {
+    if count as usize > Dims::MAX {
         return Err(GgufError::Dimensions { name: name.to_owned(), count });
     }
     let mut extents = [0; Dims::MAX];
