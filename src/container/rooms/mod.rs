@@ -2,12 +2,14 @@
 
 mod entry;
 mod error;
+mod filling;
 mod group;
 mod header;
 mod index;
 
 pub use entry::{Entry, Piece, Stored};
 pub use error::{GroupError, IndexError, RoomError};
+pub use filling::{Filling, Free, Space};
 pub use group::{Carrier, Group, Located};
 pub use header::{FileId, HEADER_BYTES, RoomHeader};
 pub use index::{Index, Remainder, Room, index_bytes};
