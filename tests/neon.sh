@@ -28,7 +28,7 @@ mapfile -t defines < <(
 (
   cd "$root/src/kernel"
   "$compiler" -O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -static "${defines[@]}" -I. \
-    tensor.c scalar.c dispatch.c neon.c ../../tests/tools/kernel_check.c -o "$work/check" -lm
+    piece.c scalar.c dispatch.c neon.c ../../tests/tools/kernel_check.c -o "$work/check" -lm
 )
 
 step=-singlestep
