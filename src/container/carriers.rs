@@ -101,12 +101,12 @@ impl Plan {
             let changes = self.changes(types);
             let plan = &*self;
             let by = |change: Change| {
-                i128::from(change.by)
-                    * i128::from(plan.classes[change.class].elements * width(change.ty))
+                i128::from(change.by) * i128::from(plan.classes[change.class].elements * width(change.ty))
             };
             let total = i128::from(plan.total);
             let alone = changes.iter().map(|&change| (cost(total + by(change)), change, None));
-            let near: Vec<_> = changes.iter().copied().filter(|change| plan.is_paired(change.class)).collect();
+            let near: Vec<_> =
+                changes.iter().copied().filter(|change| plan.is_paired(change.class)).collect();
             let pair = |(i, &a): (usize, &Change)| {
                 near[i + 1..]
                     .iter()

@@ -7,7 +7,7 @@ use super::gguf::{Gguf, MAGIC, TensorType, push_info};
 use super::rooms::{CARRIER_TYPES, Filling, HEADER_BYTES, Space, VERSION, index_bytes, room_bytes};
 use super::{align, carriers};
 
-const KEY_VERSION: &str = "unweight.version";
+pub(super) const KEY_VERSION: &str = "unweight.version";
 const KEY_WRITER: &str = "unweight.writer";
 const KEY_PADDING: &str = "unweight.padding";
 
@@ -134,8 +134,11 @@ impl RoomPlan<'_> {
                 if missing == 0 {
                     break;
                 }
-                let total = members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
-                need = total.and_then(|total| total.max(need).checked_add(missing)).ok_or(LayoutError::Overflow)?;
+                let total =
+                    members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
+                need = total
+                    .and_then(|total| total.max(need).checked_add(missing))
+                    .ok_or(LayoutError::Overflow)?;
             }
         }
         Ok(types)
@@ -163,20 +166,28 @@ impl RoomPlan<'_> {
         let largest = members.iter().copied().max_by_key(|&i| (self.room_len(i, Some(TensorType::I16)), i));
         let largest = largest.ok_or(LayoutError::TooSmall)?;
         let wide = CARRIER_TYPES.iter().map(|&(ty, _)| Some(ty));
-        let wide = wide.filter(|&ty| self.holds_index(self.room_len(largest, ty))).min_by_key(|&ty| self.room_len(largest, ty));
+        let wide = wide
+            .filter(|&ty| self.holds_index(self.room_len(largest, ty)))
+            .min_by_key(|&ty| self.room_len(largest, ty));
         types[largest] = wide.ok_or(LayoutError::TooSmall)?;
         Ok(())
     }
 
     /// Rooms in the order in which they are filled: first the one with the index, those that may be left out last. `positions`: where
     /// the carriers begin, if that is known.
-    fn rooms(&self, types: &Types, order: &[usize], positions: Option<&[u64]>) -> Result<Vec<Space>, LayoutError> {
+    fn rooms(
+        &self,
+        types: &Types,
+        order: &[usize],
+        positions: Option<&[u64]>,
+    ) -> Result<Vec<Space>, LayoutError> {
         let mut rooms = Vec::new();
         for &carrier in order {
             let Some(need) = self.needs[carrier] else { continue };
             let len = self.room_len(carrier, types[carrier]);
             if len >= HEADER_BYTES {
-                let home = positions.map_or(0, |positions| positions[carrier]).checked_add(self.elements(carrier)?);
+                let home =
+                    positions.map_or(0, |positions| positions[carrier]).checked_add(self.elements(carrier)?);
                 let position = home.ok_or(LayoutError::Overflow)?;
                 rooms.push(Space { carrier, position, len, optional: need.optional });
             }
@@ -228,7 +239,9 @@ fn pour(filling: &mut Filling, rest: u64, segments: u64) -> u64 {
 fn file_order(original: &Gguf, types: &Types) -> Result<Vec<usize>, LayoutError> {
     let bytes = (0..types.len()).map(|i| bytes_of(original, types, i)).collect::<Result<Vec<_>, _>>()?;
     let mut order: Vec<usize> = (0..types.len()).collect();
-    order.sort_by_key(|&i| (types[i].is_some(), types[i].is_some() && !bytes[i].is_multiple_of(HOME_ALIGNMENT)));
+    order.sort_by_key(|&i| {
+        (types[i].is_some(), types[i].is_some() && !bytes[i].is_multiple_of(HOME_ALIGNMENT))
+    });
     Ok(order)
 }
 
@@ -303,4 +316,18 @@ fn header(
 
 fn advance(position: u64, len: u64, alignment: u64) -> Result<u64, LayoutError> {
     position.checked_add(len).and_then(|end| align(end, alignment)).ok_or(LayoutError::Overflow)
+}
+
+/// The metadata that a converted file gives back: the original up to its first tensor info.
+pub(super) fn metadata(converted: &Gguf, tensors: u64) -> Vec<u8> {
+    let kept = || converted.kv.iter().filter(|pair| !KEYS.contains(&pair.key));
+    let mut out = Vec::new();
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&converted.version.to_le_bytes());
+    out.extend_from_slice(&tensors.to_le_bytes());
+    out.extend_from_slice(&(kept().count() as u64).to_le_bytes());
+    for pair in kept() {
+        out.extend_from_slice(pair.raw);
+    }
+    out
 }

@@ -1,9 +1,12 @@
 //! GGUF in and out, and the rooms of an Unweight file inside it. No I/O: everything here works on bytes that the caller has mapped or read.
 
 pub mod carriers;
+pub mod converted;
 mod cursor;
 pub mod gguf;
 pub mod layout;
+pub mod parts;
+pub mod restored;
 pub mod rooms;
 
 /// Rounds `n` up to a multiple of `to` (not zero); `None` beyond 64 bits.

@@ -60,6 +60,14 @@ impl Entry {
         self.stored != Stored::Plain
     }
 
+    /// In the order of their rows; none for a plain tensor.
+    pub fn pieces(&self) -> &[Piece] {
+        match &self.stored {
+            Stored::Plain => &[],
+            Stored::Coded { pieces, .. } => pieces,
+        }
+    }
+
     pub(super) fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.name.len() as u32).to_le_bytes());
         out.extend_from_slice(self.name.as_bytes());
@@ -118,7 +126,10 @@ impl Entry {
 
     /// The pieces have the rows of the tensor, and all but the last are whole segments.
     fn check_rows(&self) -> Result<(), IndexError> {
-        let Stored::Coded { pieces, .. } = &self.stored else { return Ok(()) };
+        if !self.is_coded() {
+            return Ok(());
+        }
+        let pieces = self.pieces();
         let wrong = |what| IndexError::Entry { name: self.name.clone(), what };
         let shape = Shape::of(&self.dims).ok_or_else(|| wrong("its shape overflows"))?;
         let sum = pieces.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.rows));

@@ -45,6 +45,8 @@ pub enum GroupError {
     Room { name: String, error: RoomError },
     #[error("tensor {name:?}, which has the index: {error}")]
     Index { name: String, error: IndexError },
+    #[error("tensor {name:?} is there twice")]
+    TwoTensors { name: String },
     #[error("tensors {first:?} and {second:?} both hold room number {number} of file {id}")]
     TwoRooms { first: String, second: String, number: u32, id: FileId },
     #[error("tensors {first:?} and {second:?} both hold the index of file {id}")]

@@ -51,7 +51,8 @@ impl<'a> Filling<'a> {
     pub fn free(&mut self) -> Option<Free> {
         loop {
             let room = self.rooms.get(self.room).filter(|room| self.optional || !room.optional)?;
-            let position = room.position.checked_add(self.offset)?.checked_next_multiple_of(PIECE_ALIGNMENT)?;
+            let position =
+                room.position.checked_add(self.offset)?.checked_next_multiple_of(PIECE_ALIGNMENT)?;
             let offset = position - room.position;
             match room.len.checked_sub(offset) {
                 Some(len) if len > 0 => return Some(Free { room: self.room, offset, len }),

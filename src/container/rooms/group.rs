@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 
-use super::{Entry, FileId, GroupError, HOME_BYTES, Index, RoomHeader, Stored, is_carrier_type};
+use super::{
+    Entry, FileId, GroupError, HEADER_BYTES, HOME_BYTES, Index, Piece, RoomHeader, Stored, is_carrier_type,
+};
 use crate::container::gguf::TensorType;
 
 /// A tensor that may be a carrier: of a file, or of a program that loaded one.
@@ -26,10 +28,19 @@ impl<'a> Carrier<'a> {
 #[derive(Debug, Default)]
 pub struct Group<'a> {
     carriers: HashMap<&'a str, Carrier<'a>>,
-    rooms: HashMap<(FileId, u32), (&'a str, &'a [u8])>,
+    rooms: HashMap<(FileId, u32), FoundRoom<'a>>,
     indexes: Vec<(FileId, Index)>,
     /// Of each tensor in an index: which index, which entry.
     entries: HashMap<String, (usize, usize)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FoundRoom<'a> {
+    /// Name of the tensor that it is in.
+    carrier: &'a str,
+    bytes: &'a [u8],
+    /// Bytes of the index that follows its header.
+    index_len: u64,
 }
 
 /// Where the parts of one tensor are.
@@ -52,14 +63,18 @@ impl<'a> Group<'a> {
         let mut holders: HashMap<FileId, &str> = HashMap::new();
         for carrier in tensors {
             let Some((_, behind)) = carrier.split() else { continue };
-            group.carriers.insert(carrier.name, carrier);
+            if group.carriers.insert(carrier.name, carrier).is_some() {
+                return Err(GroupError::TwoTensors { name: carrier.name.to_owned() });
+            }
             let name = || carrier.name.to_owned();
             let header =
                 RoomHeader::parse(behind).map_err(|error| GroupError::Room { name: name(), error })?;
             let Some(header) = header else { continue };
-            let RoomHeader { number, id, .. } = header;
-            if let Some((first, _)) = group.rooms.insert((id, number), (carrier.name, behind)) {
-                return Err(GroupError::TwoRooms { first: first.to_owned(), second: name(), number, id });
+            let RoomHeader { number, id, index_len, .. } = header;
+            let room = FoundRoom { carrier: carrier.name, bytes: behind, index_len };
+            if let Some(first) = group.rooms.insert((id, number), room) {
+                let first = first.carrier.to_owned();
+                return Err(GroupError::TwoRooms { first, second: name(), number, id });
             }
             if header.index_len > 0 {
                 if let Some(first) = holders.insert(id, carrier.name) {
@@ -74,7 +89,7 @@ impl<'a> Group<'a> {
             .rooms
             .iter()
             .filter(|((id, _), _)| !holders.contains_key(id))
-            .map(|(_, room)| room.0)
+            .map(|(_, room)| room.carrier)
             .collect();
         homeless.sort_unstable();
         if let Some(name) = homeless.first() {
@@ -101,12 +116,42 @@ impl<'a> Group<'a> {
         Some(&self.indexes[index].1.entries[entry])
     }
 
-    /// The bytes of the room with this number of the `index`-th index, header included; `None` if its carrier is not here.
+    /// The rooms of all indexes that are here: name of the carrier, bytes behind header and index,
+    /// and their checksum by the index.
+    pub fn rooms(&self) -> impl Iterator<Item = (&'a str, &'a [u8], u64)> {
+        self.indexes.iter().flat_map(|(id, index)| {
+            (0..).zip(&index.rooms).filter_map(|(number, room)| {
+                let found = self.rooms.get(&(*id, number))?;
+                // The index is inside its room, or it would not have been parsed.
+                let behind = &found.bytes[(HEADER_BYTES + found.index_len) as usize..];
+                Some((found.carrier, behind, room.xxh3))
+            })
+        })
+    }
+
+    /// The remainder's frame by one of the indexes; empty where there is none.
     ///
-    /// # Panics
-    /// If there is no such index.
-    pub fn room(&self, index: usize, number: u32) -> Option<&'a [u8]> {
-        self.rooms.get(&(self.indexes[index].0, number)).map(|&(_, room)| room)
+    /// # Errors
+    /// If its room is not here.
+    pub fn remainder(&self, index: &Index) -> Result<&'a [u8], GroupError> {
+        let Some(remainder) = index.remainder else { return Ok(&[]) };
+        let id = self.indexes.iter().find(|(_, other)| std::ptr::eq(other, index)).map(|&(id, _)| id);
+        let id = id.expect("one of the indexes of this group");
+        let bytes = self.room(id, index, remainder.room, "the bytes between tensors")?;
+        Ok(&bytes[remainder.offset as usize..(remainder.offset + remainder.len) as usize])
+    }
+
+    /// A room of an index, as long as the index says; `of` is what needs it.
+    fn room(&self, id: FileId, index: &Index, number: u32, of: &str) -> Result<&'a [u8], GroupError> {
+        let room = &index.rooms[number as usize];
+        let carrier = &index.carrier(room).name;
+        let missing = || GroupError::RoomMissing { name: of.to_owned(), carrier: carrier.clone() };
+        let &FoundRoom { carrier: holder, bytes, .. } = self.rooms.get(&(id, number)).ok_or_else(missing)?;
+        if holder != carrier || bytes.len() as u64 != room.len {
+            let what = "holds a room that the index has elsewhere, or that is of another length";
+            return Err(GroupError::Carrier { name: holder.to_owned(), what });
+        }
+        Ok(bytes)
     }
 
     /// The parts of a tensor that is among the given; `None` where it is a plain tensor, or one of no index.
@@ -127,21 +172,12 @@ impl<'a> Group<'a> {
             return Err(wrong("it has not as many weights as its index says"));
         }
         let (home, _) = carrier.split().ok_or_else(|| wrong("it has fewer bytes than its type says"))?;
-        let piece = |piece: &super::Piece| {
-            let room = &index.rooms[piece.room as usize];
-            let missing = || GroupError::RoomMissing {
-                name: name.to_owned(),
-                carrier: index.carrier(room).name.clone(),
-            };
-            let &(holder, bytes) = self.rooms.get(&(*id, piece.room)).ok_or_else(missing)?;
-            if holder != index.carrier(room).name || bytes.len() as u64 != room.len {
-                let what = "holds a room that the index has elsewhere, or that is of another length";
-                return Err(GroupError::Carrier { name: holder.to_owned(), what });
-            }
-            // Inside the room, since its length is that of the index, which is checked.
-            Ok((piece.rows, &bytes[piece.offset as usize..(piece.offset + piece.len) as usize]))
+        let piece = |piece: &Piece| {
+            // Inside the room, since that is as long as the index says, which is checked.
+            let room = self.room(*id, index, piece.room, name)?;
+            Ok((piece.rows, &room[piece.offset as usize..(piece.offset + piece.len) as usize]))
         };
-        let pieces = pieces.iter().map(piece).collect::<Result<_, _>>()?;
+        let pieces = pieces.iter().map(piece).collect::<Result<_, GroupError>>()?;
         Ok(Some(Located { encoding: *encoding, home, pieces }))
     }
 }

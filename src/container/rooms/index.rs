@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::entry_bytes;
-use super::{Entry, HEADER_BYTES, IndexError, Piece, RoomHeader, Stored};
+use super::{Entry, HEADER_BYTES, IndexError, Piece, RoomHeader};
 use crate::container::cursor::{Cursor, EndOfBytes};
 use crate::container::gguf::Dims;
 
@@ -42,7 +42,7 @@ pub struct Room {
     pub carrier: u32,
     /// In bytes.
     pub len: u64,
-    /// Of the room behind its header.
+    /// Of the room behind its header and, in the room that has it, the index.
     pub xxh3: u64,
 }
 
@@ -164,15 +164,9 @@ impl Index {
     fn check_extents(&self, header: &RoomHeader) -> Result<(), IndexError> {
         let index = Piece { rows: 0, room: header.number, offset: HEADER_BYTES, len: header.index_len };
         let remainder = self.remainder.map(|r| Piece { rows: 0, room: r.room, offset: r.offset, len: r.len });
-        let pieces = self.entries.iter().flat_map(|entry| match &entry.stored {
-            Stored::Plain => [].iter(),
-            Stored::Coded { pieces, .. } => pieces.iter(),
-        });
+        let pieces = self.entries.iter().flat_map(|entry| entry.pieces());
         let what = |piece: &Piece| {
-            let mut owners = self.entries.iter().filter(|entry| match &entry.stored {
-                Stored::Plain => false,
-                Stored::Coded { pieces, .. } => pieces.contains(piece),
-            });
+            let mut owners = self.entries.iter().filter(|entry| entry.pieces().contains(piece));
             let what = owners.next().map(|entry| format!("a piece of tensor {:?}", entry.name));
             IndexError::Extent { what: what.unwrap_or_else(|| "the index or the remainder".to_owned()) }
         };
