@@ -132,7 +132,7 @@ impl Encoder {
         segment.codes.extend_from_slice(&codes[..used]);
     }
 
-    /// Codes a whole tensor at once, in memory: its home, and one piece.
+    /// Codes a tensor, or whole segments of it, at once and in memory: low bytes, and one piece.
     pub fn whole(&self, weights: &[u16]) -> (Vec<u8>, Vec<u8>) {
         let chunk = self.encode(weights);
         let mut builder = PieceBuilder::new(self);
@@ -167,18 +167,7 @@ mod tests {
     use super::*;
     use crate::codec::constants::LONGEST_ROW;
     use crate::codec::oracle;
-
-    /// Weights of a few exponents, and, as often as `wild` of 16 says, any.
-    pub fn weights(n: u64, wild: u64) -> Vec<u16> {
-        let mut state = n;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let bits = (state >> 40) as u16;
-            let exponent = 120 + (state >> 33 & 3) as u16;
-            if state >> 60 < wild { bits } else { bits & 0x807F | exponent << 7 }
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    use crate::codec::samples::{trained, weights};
 
     #[test]
     fn escapes_that_are_far_apart_have_others_between() {
@@ -196,7 +185,8 @@ mod tests {
         let between = [255, 0x3F];
         assert_eq!(chunk.escapes[..32].as_chunks::<2>().0, [between; 16]);
         assert_eq!(chunk.escapes[32..], [(4095 - 16 * 255) as u8, 0x7F]);
-        assert_eq!(oracle::decode(&encoder.blob(&rare), encoder.encoding, shape).unwrap(), rare);
+        let (home, piece) = encoder.whole(&rare);
+        assert_eq!(oracle::decode(&home, &[(1, &piece)], encoder.encoding, 4096).unwrap(), rare);
     }
 
     #[test]
@@ -213,46 +203,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rows_that_fill_no_block_save_as_much() {
+        for k in [96, 160] {
+            let weights = trained(k * 1000);
+            let encoder = Encoder::new(&Analysis::of(&weights), Shape { k, rows: 1000 }).unwrap();
+            let (home, piece) = encoder.whole(&weights);
+            let share = (home.len() + piece.len()) as f64 / (2 * weights.len()) as f64;
+            assert!(share < 0.73, "rows of {k}: {share}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_as_long_as_expected() {
+        for (k, rows) in [(2048, 512), (96, 10_000), (4096 + 32, 250)] {
+            // From none to many, the fillers of some of which outnumber the others.
+            for wild in [0, 1, 4, 16, 64, 256, 1024] {
+                let weights = weights(k * rows, wild);
+                let analysis = Analysis::of(&weights);
+                for encoding in Encoding::ALL {
+                    let encoder = Encoder::forced(&analysis, Shape { k, rows }, encoding).unwrap();
+                    let (found, expected) =
+                        (encoder.whole(&weights).1.len() as f64, encoder.expected_rest() as f64);
+                    assert!(
+                        (found / expected - 1.0).abs() < 0.001,
+                        "k {k}, {wild} wild: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn chunks_give_the_blob_of_the_whole(
-            k in 1u64..150, rows in 1u64..100, wild in 0u64..6, segments in 1u64..4, four in any::<bool>(),
+        fn weights_come_back(
+            k in 1u64..150, rows in 1u64..100, wild in 0u64..6, four in any::<bool>(),
         ) {
             let encoding = Encoding::ALL[usize::from(four)];
-            let weights = weights(k * rows, wild);
+            let weights = weights(k * rows, 256 * wild);
             let mut analysis = Analysis::default();
-            let mut blob = Vec::new();
             for part in weights.chunks(7) {
                 analysis.add(&Analysis::of(part));
             }
             prop_assert_eq!(&analysis, &Analysis::of(&weights));
             let encoder = Encoder::forced(&analysis, Shape { k, rows }, encoding).unwrap();
-            let whole = encoder.blob(&weights);
-            blob.resize(whole.len(), 0);
-            let (mut row, mut before) = (0, 0);
-            for part in weights.chunks((segments * encoder.shape.segment_rows() * k) as usize) {
-                let chunk = encoder.encode(part);
-                for (at, bytes) in encoder.regions(row, before, &chunk) {
-                    blob[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
-                }
-                row += part.len() as u64 / k;
-                before += chunk.escapes();
-            }
-            blob[..64].copy_from_slice(&encoder.header(before));
-            prop_assert!(whole == blob);
-            prop_assert_eq!(oracle::decode(&blob, encoding, Shape { k, rows }).unwrap(), weights);
+            let (home, piece) = encoder.whole(&weights);
+            prop_assert_eq!(oracle::decode(&home, &[(rows, &piece)], encoding, k).unwrap(), weights);
         }
 
         #[test]
-        fn the_smallest_blob_is_chosen(k in 1u64..150, rows in 1u64..30, wild in 0u64..17) {
-            let (weights, shape) = (weights(k * rows, wild), Shape { k, rows });
+        fn the_smallest_is_chosen(k in 1u64..150, rows in 1u64..30, wild in 0u64..17) {
+            let (weights, shape) = (weights(k * rows, 256 * wild), Shape { k, rows });
             let analysis = Analysis::of(&weights);
-            let forced = Encoding::ALL.map(|e| Encoder::forced(&analysis, shape, e).unwrap().blob(&weights).len());
+            let len = |encoder: &Encoder| {
+                let (home, piece) = encoder.whole(&weights);
+                home.len() + piece.len()
+            };
+            let forced = Encoding::ALL.map(|encoding| len(&Encoder::forced(&analysis, shape, encoding).unwrap()));
             // Escapes between escapes are not foreseen to the byte.
-            let unforeseen = 2 * (64 * shape.blocks() * rows / 255) as usize + 64;
+            let unforeseen = 2 * weights.len() / 255 + 64;
             match Encoder::new(&analysis, shape) {
                 Some(encoder) => {
-                    let len = encoder.blob(&weights).len();
+                    let len = len(&encoder);
                     prop_assert!(len < 2 * weights.len());
                     prop_assert!(forced.into_iter().all(|other| len <= other + unforeseen));
                 }

@@ -13,6 +13,8 @@ mod fillers;
 pub mod oracle;
 mod piece_builder;
 mod piece_layout;
+#[cfg(test)]
+mod samples;
 mod segment;
 mod shape;
 

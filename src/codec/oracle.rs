@@ -251,125 +251,201 @@ mod tests {
     use super::*;
     use crate::codec::{Analysis, Encoder};
 
-    /// Segments of 16 and 2 rows of two blocks.
-    const SHAPE: Shape = Shape { k: 70, rows: 18 };
+    const K: u64 = 70;
+    /// Rows of two segments, of which the second has two rows.
+    const ROWS: u64 = 18;
+    const EIGHT: Encoding = Encoding::Bf16Palette8;
 
-    /// Weights with rare exponents in every row, and their blob.
-    fn sample(encoding: Encoding) -> (Vec<u16>, Vec<u8>) {
-        let exponent = |i: u16| if i.is_multiple_of(28) { 200 + i / 28 % 40 } else { 120 + i % 5 };
-        let weights: Vec<u16> = (0..70 * 18).map(|i| exponent(i) << 7 | ((i * 51) & 0x807F)).collect();
-        let encoder = Encoder::forced(&Analysis::of(&weights), SHAPE, encoding).unwrap();
-        let blob = encoder.blob(&weights);
-        (weights, blob)
+    /// A tensor with 18 high bytes, all of them in any two rows.
+    struct Sample {
+        encoding: Encoding,
+        weights: Vec<u16>,
+        home: Vec<u8>,
+        pieces: Vec<(u64, Vec<u8>)>,
     }
 
-    fn refusal(change: impl FnOnce(&mut Vec<u8>, &BlobLayout)) -> BlobError {
-        let encoding = Encoding::Bf16Palette8;
-        let (_, mut blob) = sample(encoding);
-        let layout = BlobLayout::new(encoding, SHAPE, u64::from(blob[16])).unwrap();
-        change(&mut blob, &layout);
-        decode(&blob, encoding, SHAPE).unwrap_err()
+    impl Sample {
+        /// In pieces of so many rows.
+        fn new(encoding: Encoding, rows: &[u64]) -> Self {
+            let high = |i: u16| {
+                if i.is_multiple_of(7) { 0x64 + i / 7 % 12 } else { 0x3C + i % 3 + i / 3 % 2 * 0x80 }
+            };
+            let weights: Vec<u16> = (0..(K * ROWS) as u16).map(|i| high(i) << 8 | (i * 51 & 0xFF)).collect();
+            let encoder =
+                Encoder::forced(&Analysis::of(&weights), Shape { k: K, rows: ROWS }, encoding).unwrap();
+            let (mut home, mut pieces) = (Vec::new(), Vec::new());
+            for &rows in rows {
+                let (low, piece) = encoder.whole(&weights[home.len()..home.len() + (K * rows) as usize]);
+                home.extend(low);
+                pieces.push((rows, piece));
+            }
+            Self { encoding, weights, home, pieces }
+        }
+
+        fn pieces(&self) -> Vec<(u64, &[u8])> {
+            self.pieces.iter().map(|(rows, bytes)| (*rows, &bytes[..])).collect()
+        }
+
+        fn decode(&self) -> Result<Vec<u16>, PieceError> {
+            decode(&self.home, &self.pieces(), self.encoding, K)
+        }
+
+        fn decode_anything(&self) -> Result<Vec<u16>, PieceError> {
+            decode_anything(&self.home, &self.pieces(), self.encoding, K)
+        }
+    }
+
+    /// What is said of a tensor of one piece after a change to that.
+    fn refusal(change: impl FnOnce(&mut Vec<u8>, &PieceLayout)) -> PieceError {
+        let mut sample = Sample::new(EIGHT, &[ROWS]);
+        let piece = &mut sample.pieces[0].1;
+        let shape = Shape { k: K, rows: ROWS };
+        let layout = PieceLayout::new(EIGHT, shape, u64::from(piece[16])).unwrap();
+        change(piece, &layout);
+        sample.decode().unwrap_err()
+    }
+
+    /// The same for a tensor of two pieces, after any change.
+    fn refusal_of_two(change: impl FnOnce(&mut Sample)) -> PieceError {
+        let mut sample = Sample::new(EIGHT, &[16, 2]);
+        change(&mut sample);
+        sample.decode().unwrap_err()
     }
 
     #[test]
     fn no_flipped_bit_goes_unnoticed() {
         for encoding in Encoding::ALL {
-            let (weights, mut blob) = sample(encoding);
-            assert_eq!(decode(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
-            for bit in 0..8 * blob.len() {
-                blob[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode(&blob, encoding, SHAPE).as_ref() != Ok(&weights), "bit {bit}");
-                blob[bit / 8] ^= 1 << (bit % 8);
+            let mut sample = Sample::new(encoding, &[16, 2]);
+            assert_eq!(sample.decode().as_ref(), Ok(&sample.weights));
+            for part in 0..=2 {
+                let length = if part == 0 { sample.home.len() } else { sample.pieces[part - 1].1.len() };
+                for bit in 0..8 * length {
+                    let flip = |sample: &mut Sample| {
+                        let bytes = match part {
+                            0 => &mut sample.home,
+                            _ => &mut sample.pieces[part - 1].1,
+                        };
+                        bytes[bit / 8] ^= 1 << (bit % 8);
+                    };
+                    flip(&mut sample);
+                    assert!(sample.decode().as_ref() != Ok(&sample.weights), "bit {bit} of part {part}");
+                    flip(&mut sample);
+                }
             }
         }
     }
 
     #[test]
     fn lengths() {
-        let len = sample(Encoding::Bf16Palette8).1.len() as u64;
-        let wrong = |found| BlobError::Length { found, needed: len };
-        assert_eq!(refusal(|blob, _| blob.push(0)), wrong(len + 1));
-        assert_eq!(refusal(|blob, _| blob.truncate(blob.len() - 1)), wrong(len - 1));
-        assert_eq!(refusal(|blob, _| blob.truncate(63)), BlobError::Length { found: 63, needed: 64 });
+        let len = Sample::new(EIGHT, &[ROWS]).pieces[0].1.len() as u64;
+        let wrong = |found| PieceError::Length { found, needed: len };
+        assert_eq!(refusal(|piece, _| piece.push(0)), wrong(len + 1));
+        assert_eq!(refusal(|piece, _| piece.truncate(piece.len() - 1)), wrong(len - 1));
+        assert_eq!(refusal(|piece, _| piece.truncate(63)), PieceError::Length { found: 63, needed: 64 });
+    }
+
+    #[test]
+    fn homes() {
+        let found = |found| PieceError::Home { found };
+        assert_eq!(refusal_of_two(|sample| sample.home.push(0)), found(1261));
+        assert_eq!(refusal_of_two(|sample| sample.home.truncate(1259)), found(1259));
+        assert_eq!(refusal_of_two(|sample| drop(sample.pieces.pop())), found(1260));
+        assert_eq!(refusal_of_two(|sample| sample.pieces[1].0 = u64::MAX), found(1260));
+    }
+
+    #[test]
+    fn pieces_of_one_tensor() {
+        assert_eq!(refusal_of_two(|sample| sample.pieces.swap(0, 1)), PieceError::Rows);
+        assert_eq!(refusal_of_two(|sample| sample.pieces[0].0 = 15), PieceError::Rows);
+        assert_eq!(refusal_of_two(|sample| sample.pieces[1].0 = 1), PieceError::Header);
+        assert_eq!(refusal_of_two(|sample| sample.pieces[1].1[25] ^= 1), PieceError::Header);
     }
 
     #[test]
     fn headers() {
         for at in [0, 8, 24] {
-            assert_eq!(refusal(|blob, _| blob[at] ^= 1), BlobError::Header);
+            assert_eq!(refusal(|piece, _| piece[at] ^= 1), PieceError::Header);
         }
-        assert_eq!(refusal(|blob, _| blob[25] = 2), BlobError::Header);
-        assert_eq!(refusal(|blob, _| blob[16..24].fill(0xFF)), BlobError::Header);
-        let (_, blob) = sample(Encoding::Bf16Palette8);
-        for shape in [Shape { k: 64, rows: 18 }, Shape { k: 18, rows: 70 }, Shape { k: 70, rows: u64::MAX }] {
-            assert_eq!(decode(&blob, Encoding::Bf16Palette8, shape), Err(BlobError::Header));
+        assert_eq!(refusal(|piece, _| piece[25] = 2), PieceError::Header);
+        assert_eq!(refusal(|piece, _| piece[16..24].fill(0xFF)), PieceError::Header);
+        let Sample { home, pieces, .. } = Sample::new(EIGHT, &[ROWS]);
+        let piece = &pieces[0].1;
+        for (k, rows) in [(63, 20), (18, 70), (0, u64::MAX)] {
+            let home = &home[..(k * rows) as usize];
+            assert_eq!(decode(home, &[(rows, piece)], EIGHT, k), Err(PieceError::Header));
         }
-        assert_eq!(decode(&blob, Encoding::Bf16Palette16, SHAPE), Err(BlobError::Header));
+        let other = decode(&home, &[(ROWS, piece)], Encoding::Bf16Palette16, K);
+        assert_eq!(other, Err(PieceError::Header));
     }
 
     #[test]
     fn rows_that_are_too_long() {
-        let shape = Shape { k: LONGEST_ROW + 1, rows: 1 };
-        let encoder = Encoder::forced(&Analysis::default(), shape, Encoding::Bf16Palette8).unwrap();
-        let mut blob = vec![0; encoder.blob_len(0).unwrap() as usize];
-        blob[..64].copy_from_slice(&encoder.header(0));
-        assert_eq!(decode(&blob, encoder.encoding, shape), Err(BlobError::RowLength(shape.k)));
+        let k = LONGEST_ROW + 1;
+        let encoder = Encoder::forced(&Analysis::default(), Shape { k, rows: 1 }, EIGHT).unwrap();
+        let (home, piece) = encoder.whole(&vec![0; k as usize]);
+        assert_eq!(decode(&home, &[(1, &piece)], EIGHT, k), Err(PieceError::RowLength(k)));
     }
 
     #[test]
     fn padding() {
         for at in [26, 31, 40, 48, 63] {
-            assert_eq!(refusal(|blob, _| blob[at] = 1), BlobError::Padding, "byte {at}");
+            assert_eq!(refusal(|piece, _| piece[at] = 1), PieceError::Padding, "byte {at}");
         }
-        for end in [|l: &BlobLayout| l.escapes, |l: &BlobLayout| l.len] {
-            assert_eq!(refusal(|blob, layout| blob[end(layout) as usize - 1] = 1), BlobError::Padding);
+        for end in [|l: &PieceLayout| l.starts, |l: &PieceLayout| l.escapes, |l: &PieceLayout| l.len] {
+            assert_eq!(refusal(|piece, layout| piece[end(layout) as usize - 1] = 1), PieceError::Padding);
         }
     }
 
     #[test]
     fn segment_starts() {
-        let (_, blob) = sample(Encoding::Bf16Palette8);
-        let escapes = u64::from(blob[16]);
-        let first = refusal(|blob, layout| blob[layout.starts as usize] = 1);
-        assert_eq!(first, BlobError::SegmentStart { segment: 0, found: 1 });
-        let beyond = refusal(|blob, layout| blob[layout.starts as usize + 4] = escapes as u8 + 1);
-        assert_eq!(beyond, BlobError::SegmentStart { segment: 0, found: 0 });
+        let escapes = Sample::new(EIGHT, &[ROWS]).pieces[0].1[16];
+        let first = refusal(|piece, layout| piece[layout.starts as usize] = 1);
+        assert_eq!(first, PieceError::SegmentStart { segment: 0, found: 1 });
+        let beyond = refusal(|piece, layout| piece[layout.starts as usize + 4] = escapes + 1);
+        assert_eq!(beyond, PieceError::SegmentStart { segment: 0, found: 0 });
         // One escape of the second segment given to the first, whose places go back and forth then.
-        let one_more = refusal(|blob, layout| blob[layout.starts as usize + 4] += 1);
-        assert_eq!(one_more, BlobError::Escape(0));
+        let one_more = refusal(|piece, layout| piece[layout.starts as usize + 4] += 1);
+        assert_eq!(one_more, PieceError::Escape(0));
     }
 
     #[test]
     fn escapes() {
-        assert_eq!(refusal(|blob, _| blob[16] -= 1), BlobError::Padding);
+        assert_eq!(refusal(|piece, _| piece[16] -= 1), PieceError::Padding);
         // One more escape, at distance 0 of the last.
-        assert_eq!(refusal(|blob, _| blob[16] += 1), BlobError::Escape(1));
-        let repeated = refusal(|blob, layout| blob[layout.escapes as usize + 2] = 0);
-        assert_eq!(repeated, BlobError::Escape(0));
-        let beyond = refusal(|blob, layout| {
-            let last = layout.escapes as usize + 2 * (blob[16] as usize - 1);
-            blob[last] = 255;
+        assert_eq!(refusal(|piece, _| piece[16] += 1), PieceError::Escape(1));
+        let repeated = refusal(|piece, layout| piece[layout.escapes as usize + 2] = 0);
+        assert_eq!(repeated, PieceError::Escape(0));
+        // The last one moved to the first place that belongs to no weight.
+        let beyond = refusal(|piece, layout| {
+            let from = layout.escapes as usize + 2 * usize::from(piece[layout.starts as usize + 4]);
+            let last = layout.escapes as usize + 2 * (usize::from(piece[16]) - 1);
+            let before: u8 = piece[from..last].iter().step_by(2).sum();
+            piece[last] = 2 * K as u8 - before;
         });
-        assert_eq!(beyond, BlobError::Escape(1));
+        assert_eq!(beyond, PieceError::Escape(1));
     }
 
     #[test]
-    fn ends_of_rows() {
-        // The row's second block has 6 weights, at places 0 to 5.
-        let past = |layout: &BlobLayout| layout.low as usize + 64 + 6;
-        assert_eq!(refusal(|blob, layout| blob[past(layout)] = 1), BlobError::RowEnd(0));
-        // The codes of the first group: place 70 of the segment is byte 6 of the second vector.
-        assert_eq!(refusal(|blob, layout| blob[layout.codes as usize + 6] |= 0x70), BlobError::RowEnd(0));
+    fn places_that_fill_up() {
+        // The first segment has 1120 weights and 1152 places. The last 128 are a group: its place 96 is where v is 6, byte 0.
+        let change = |piece: &mut Vec<u8>, layout: &PieceLayout| piece[layout.codes as usize + 16 * 24] ^= 8;
+        assert_eq!(refusal(change), PieceError::Fill(0));
+        // Place 95 belongs to a weight: v 5, byte 15 of the third part.
+        let mut sample = Sample::new(EIGHT, &[ROWS]);
+        sample.pieces[0].1[64 + 16 * 24 + 47] ^= 16;
+        let decoded = sample.decode().unwrap();
+        let changed: Vec<usize> = (0..decoded.len()).filter(|&i| decoded[i] != sample.weights[i]).collect();
+        assert_eq!(changed, [16 * K as usize - 1]);
     }
 
     #[test]
     fn anything_after_the_header_is_read_somehow() {
         for encoding in Encoding::ALL {
-            let (weights, mut blob) = sample(encoding);
-            assert_eq!(decode_anything(&blob, encoding, SHAPE).as_ref(), Ok(&weights));
+            let mut sample = Sample::new(encoding, &[16, 2]);
+            assert_eq!(sample.decode_anything().as_ref(), Ok(&sample.weights));
             for fill in [0, 0x55, 0xFF] {
-                blob[64..].fill(fill);
-                assert_eq!(decode_anything(&blob, encoding, SHAPE).map(|weights| weights.len()), Ok(70 * 18));
+                sample.pieces.iter_mut().for_each(|(_, bytes)| bytes[64..].fill(fill));
+                assert_eq!(sample.decode_anything().map(|weights| weights.len()), Ok(70 * 18));
             }
         }
     }

@@ -84,3 +84,122 @@ impl<'a> PieceBuilder<'a> {
         row(segments.end) - row(segments.start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::samples::weights;
+    use crate::codec::{Analysis, Encoding};
+
+    /// A piece as it is written: codes as they are taken, the parts in the end.
+    struct Written<'a> {
+        builder: PieceBuilder<'a>,
+        bytes: Vec<u8>,
+    }
+
+    impl<'a> Written<'a> {
+        fn new(encoder: &'a Encoder) -> Self {
+            Self { builder: PieceBuilder::new(encoder), bytes: Vec::new() }
+        }
+
+        fn take(&mut self, chunk: &Chunk, segments: Range<usize>) {
+            let (at, codes) = self.builder.take(chunk, segments);
+            put(&mut self.bytes, at, codes);
+        }
+
+        fn finish(mut self) -> (u64, Vec<u8>) {
+            let finished = self.builder.finish();
+            for (at, part) in &finished.parts {
+                put(&mut self.bytes, *at, part);
+            }
+            assert!(self.bytes.len() as u64 <= finished.len);
+            self.bytes.resize(finished.len as usize, 0);
+            (finished.rows, self.bytes)
+        }
+    }
+
+    fn put(bytes: &mut Vec<u8>, at: u64, part: &[u8]) {
+        let end = at as usize + part.len();
+        bytes.resize(end.max(bytes.len()), 0);
+        bytes[at as usize..end].copy_from_slice(part);
+    }
+
+    #[test]
+    fn no_space_fits_nothing() {
+        let weights = weights(64 * 32, 0);
+        let shape = Shape { k: 64, rows: 32 };
+        let encoder = Encoder::forced(&Analysis::of(&weights), shape, Encoding::Bf16Palette8).unwrap();
+        let (chunk, builder) = (encoder.encode(&weights), PieceBuilder::new(&encoder));
+        // A header, 16 blocks of codes, and a segment start.
+        let one = 64 + 16 * 24 + 64;
+        for (space, segments) in
+            [(0, 0), (64, 0), (one - 1, 0), (one, 1), (one + 16 * 24 - 1, 1), (one + 16 * 24, 2)]
+        {
+            assert_eq!(builder.fits(&chunk, 0, space), segments, "in {space} bytes");
+        }
+        assert_eq!(builder.fits(&chunk, 1, u64::MAX), 1);
+        assert_eq!(builder.fits(&chunk, 2, u64::MAX), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a segment behind the last")]
+    fn nothing_follows_a_segment_of_fewer_rows() {
+        let weights = weights(64 * 17, 0);
+        let shape = Shape { k: 64, rows: 17 };
+        let encoder = Encoder::forced(&Analysis::of(&weights), shape, Encoding::Bf16Palette8).unwrap();
+        let chunk = encoder.encode(&weights);
+        let mut builder = PieceBuilder::new(&encoder);
+        builder.take(&chunk, 1..2);
+        builder.take(&chunk, 0..1);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_take_what_fits(
+            k in 1u64..300, rows in 1u64..200, wild in 0u64..6, four in any::<bool>(), chunk_segments in 1u64..6,
+            spaces in prop::collection::vec(0u64..20_000, 1..5),
+        ) {
+            let weights = weights(k * rows, 256 * wild);
+            let (shape, encoding) = (Shape { k, rows }, Encoding::ALL[usize::from(four)]);
+            let encoder = Encoder::forced(&Analysis::of(&weights), shape, encoding).unwrap();
+            let mut spaces = spaces.into_iter().chain(std::iter::repeat(u64::MAX));
+            let mut space = spaces.next().unwrap();
+            let (mut home, mut pieces) = (Vec::new(), Vec::new());
+            let mut piece = Written::new(&encoder);
+            for part in weights.chunks((chunk_segments * shape.segment_rows() * k) as usize) {
+                let chunk = encoder.encode(part);
+                prop_assert_eq!(chunk.low().len(), part.len());
+                home.extend_from_slice(chunk.low());
+                let mut from = 0;
+                while from < chunk.segments() {
+                    let n = piece.builder.fits(&chunk, from, space);
+                    piece.take(&chunk, from..from + n);
+                    from += n;
+                    if from < chunk.segments() {
+                        let (full, bytes) = std::mem::replace(&mut piece, Written::new(&encoder)).finish();
+                        let first: u64 = pieces.iter().map(|(rows, _)| rows).sum();
+                        let more = (full + shape.segment_rows()).min(rows - first);
+                        let longer = encoder.whole(&weights[(first * k) as usize..][..(more * k) as usize]).1;
+                        prop_assert!(longer.len() as u64 > space);
+                        if full > 0 {
+                            prop_assert!(bytes.len() as u64 <= space);
+                            pieces.push((full, bytes));
+                        }
+                        space = spaces.next().unwrap();
+                    }
+                }
+            }
+            pieces.push(piece.finish());
+            let mut first = 0;
+            for (rows, bytes) in &pieces {
+                let (low, whole) = encoder.whole(&weights[(first * k) as usize..][..(rows * k) as usize]);
+                prop_assert!(whole == *bytes);
+                prop_assert!(home[(first * k) as usize..][..low.len()] == low);
+                first += rows;
+            }
+            prop_assert_eq!((first, home.len() as u64), (rows, rows * k));
+        }
+    }
+}
