@@ -1,8 +1,8 @@
 //! The parts of the plugin that need no ggml. (Its other tests run in llama.cpp: tests/llama.sh.)
 
-#[path = "../plugin/src/chunks.rs"]
+#[path = "../plugin/src/ops/chunks.rs"]
 mod chunks;
-#[path = "../plugin/src/orders.rs"]
+#[path = "../plugin/src/host/orders.rs"]
 mod orders;
 
 use chunks::{Chunks, Thread};
