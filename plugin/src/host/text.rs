@@ -14,10 +14,10 @@ pub unsafe fn text<'a>(text: *const c_char) -> Cow<'a, str> {
 }
 
 /// The name of a tensor.
-pub fn name(tensor: &ggml_tensor) -> Cow<'_, str> {
+pub fn name(tensor: &ggml_tensor) -> String {
     let bytes = tensor.name.map(|byte| byte as u8);
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    Cow::Owned(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// The name of an operation of a graph.

@@ -7,10 +7,11 @@ use super::text::{op_name, text};
 const BUILT_FOR: &str = "0.28.";
 
 /// Every operation that this library knows by number.
-const OPERATIONS: [(ggml_op, &str); 16] = [
+const OPERATIONS: [(ggml_op, &str); 17] = [
     (GGML_OP_NONE, "NONE"),
     (GGML_OP_MUL_MAT, "MUL_MAT"),
     (GGML_OP_MUL_MAT_ID, "MUL_MAT_ID"),
+    (GGML_OP_CPY, "CPY"),
     (GGML_OP_RESHAPE, "RESHAPE"),
     (GGML_OP_VIEW, "VIEW"),
     (GGML_OP_PERMUTE, "PERMUTE"),

@@ -32,7 +32,7 @@ struct Load {
 enum State {
     Unsettled,
     /// What the `extra` of compressed tensors points to; empty if none are.
-    Settled(#[allow(dead_code)] Box<[Weight]>), // owned, and read by way of `extra`
+    Settled(Box<[Weight]>),
     Refused(String),
 }
 
