@@ -86,8 +86,11 @@ unsafe extern "C" fn allocate_for(
     tensors: *mut *mut ggml_tensor,
     count: c_int,
 ) -> ggml_backend_buffer_t {
-    // SAFETY: ggml passes a list of live tensors.
-    let list = unsafe { std::slice::from_raw_parts(tensors, usize::try_from(count).unwrap_or(0)) };
+    let list = match usize::try_from(count) {
+        // SAFETY: ggml passes a list of live tensors.
+        Ok(count) if !tensors.is_null() => unsafe { std::slice::from_raw_parts(tensors, count) },
+        _ => &[],
+    };
     // SAFETY: as above.
     if !list.iter().any(|&tensor| unsafe { may_be_carrier((*tensor).type_) }) {
         // SAFETY: as above.
