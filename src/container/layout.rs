@@ -99,8 +99,8 @@ fn most_index_bytes(original: &Gguf, needs: &[Option<Need>]) -> u64 {
     index_bytes(rooms, tensors.map(|(tensor, need)| (tensor.name, &tensor.dims, need.map(|_| 2))))
 }
 
-/// What every piece costs beside its segments: its header, and what fills up its three regions and the space before it.
-const PIECE_OVERHEAD: u64 = HEADER_BYTES + 4 * 64;
+/// What a piece costs beside its segments: its header, and what on average fills up its three regions.
+const PIECE_OVERHEAD: u64 = HEADER_BYTES + 3 * 32;
 
 /// The choice of carrier types.
 struct RoomPlan<'a> {
@@ -240,14 +240,16 @@ impl RoomPlan<'_> {
     }
 }
 
-/// Bytes that find no space, of `rest` bytes in so many segments.
+/// Bytes that find no space, of `rest` bytes in so many segments of like size.
 fn pour(filling: &mut Filling, rest: u64, segments: u64) -> u64 {
-    let segment = rest.div_ceil(segments.max(1));
+    let all = u128::from(rest.saturating_sub(PIECE_OVERHEAD).max(1));
+    let bytes = |some: u64| (all * u128::from(some)).div_ceil(u128::from(segments)) as u64;
     let mut left = segments;
     while left > 0 {
-        let Some(free) = filling.free() else { return left.saturating_mul(segment) + PIECE_OVERHEAD };
-        let fit = left.min(free.len.saturating_sub(PIECE_OVERHEAD) / segment.max(1));
-        filling.take(free, if fit > 0 { fit * segment + PIECE_OVERHEAD } else { 0 });
+        let Some(free) = filling.free() else { return bytes(left) + PIECE_OVERHEAD };
+        let space = u128::from(free.len.saturating_sub(PIECE_OVERHEAD));
+        let fit = (space * u128::from(segments) / all).min(u128::from(left)) as u64;
+        filling.take(free, if fit > 0 { (bytes(fit) + PIECE_OVERHEAD).min(free.len) } else { 0 });
         left -= fit;
         if left > 0 {
             filling.leave();
