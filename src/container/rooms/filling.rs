@@ -39,7 +39,9 @@ pub struct Filling<'a> {
 impl<'a> Filling<'a> {
     /// `index_len`: bytes behind the header of the first room that are taken.
     pub fn new(rooms: &'a [Space], index_len: u64) -> Self {
-        Self { rooms, room: 0, offset: HEADER_BYTES.saturating_add(index_len), optional: false }
+        // Where there are no others, what belongs to no tensor goes into these too.
+        let optional = rooms.iter().all(|room| room.optional);
+        Self { rooms, room: 0, offset: HEADER_BYTES.saturating_add(index_len), optional }
     }
 
     /// From now on, tensors that may be left out.
