@@ -81,7 +81,7 @@ impl Layout {
         let order = file_order(original, &types)?;
         let (header, positions, file_len) = place(original, &types, &order, writer)?;
         let rooms = plan.rooms(&types, &order, Some(&positions))?;
-        let index_len = plan.index_len(rooms.len());
+        let index_len = plan.index_len(plan.most_rooms(&rooms));
         Ok(Self { header, positions, rooms, index_len, file_len })
     }
 }
@@ -179,6 +179,13 @@ impl RoomPlan<'_> {
         index_bytes(rooms as u64, tensors)
     }
 
+    /// Of `rooms` those that are there for good, and all that optional carriers may still get: what has its place while they have none must keep
+    /// it.
+    fn most_rooms(&self, rooms: &[Space]) -> usize {
+        let optional = self.needs.iter().flatten().filter(|need| need.optional).count();
+        rooms.iter().filter(|room| !room.optional).count() + optional
+    }
+
     fn holds_index(&self, room_len: u64, rooms: usize) -> bool {
         room_len >= HEADER_BYTES + self.index_len(rooms) + self.remainder_len + PIECE_OVERHEAD
     }
@@ -187,12 +194,13 @@ impl RoomPlan<'_> {
     fn make_space_for_index(&self, members: &[usize], types: &mut Types) -> Result<(), LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
-        if rooms.iter().any(|room| self.holds_index(room.len, rooms.len())) {
+        let most = self.most_rooms(&rooms);
+        if rooms.iter().any(|room| self.holds_index(room.len, most)) {
             return Ok(());
         }
         let wide =
             members.iter().flat_map(|&i| CARRIER_TYPES.map(|(ty, _)| (self.room_len(i, Some(ty)), i, ty)));
-        let holds_index = |len| self.holds_index(len, rooms.len() + 1);
+        let holds_index = |len| self.holds_index(len, most + 1);
         let smallest = wide.filter(|&(len, ..)| holds_index(len)).min_by_key(|&(len, i, _)| (len, i));
         let (_, i, ty) = smallest.ok_or(LayoutError::TooSmall)?;
         types[i] = Some(ty);
@@ -219,7 +227,8 @@ impl RoomPlan<'_> {
             }
         }
         rooms.sort_by_key(|room| room.optional);
-        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, rooms.len())) {
+        let most = self.most_rooms(&rooms);
+        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, most)) {
             rooms[..=first].rotate_right(1);
         }
         Ok(rooms)
@@ -229,7 +238,7 @@ impl RoomPlan<'_> {
     fn missing(&self, types: &Types, optional: bool) -> Result<u64, LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
-        let mut filling = Filling::new(&rooms, self.index_len(rooms.len()));
+        let mut filling = Filling::new(&rooms, self.index_len(self.most_rooms(&rooms)));
         let mut missing = pour(&mut filling, self.remainder_len, u64::from(self.remainder_len > 0));
         let needs = |optional| self.needs.iter().flatten().filter(move |need| need.optional == optional);
         for need in needs(false) {
