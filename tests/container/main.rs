@@ -6,5 +6,6 @@ mod damage;
 mod file;
 mod malformed;
 mod memory;
+mod positions;
 mod round_trip;
 mod tampered;
