@@ -4,8 +4,11 @@ mod conversion;
 mod cross_check;
 mod damage;
 mod file;
+mod files;
 mod malformed;
 mod memory;
 mod positions;
 mod round_trip;
+#[path = "../samples/mod.rs"]
+mod samples;
 mod tampered;
