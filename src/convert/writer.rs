@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::coding::{Buffers, decode, encode};
-use super::error::{Cause, Error, In, Result, TensorCause};
+use super::error::{Cause, Error, In, Refusal, Result, TensorCause};
 use super::output::Output;
 use super::placing::Placing;
 use super::progress::{Progress, Stage};
@@ -62,14 +62,20 @@ impl Writer<'_> {
     }
 
     /// # Errors
-    /// If the carriers cannot hold what is compressed.
+    /// If the carriers cannot hold what is compressed, or the file would not get smaller.
     pub fn plan(&self) -> Result<Layout> {
         self.plan_for(&self.expected(), MARGINS[0])
     }
 
     fn plan_for(&self, needs: &[Option<Need>], margin: f64) -> Result<Layout> {
         let remainder = self.survey.remainder.len() as u64;
-        Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)
+        let layout = Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)?;
+        let (before, after) = (self.source.len(), layout.file_len);
+        if after >= before {
+            let why = "it has few matrices, whose sizes do not fit together";
+            return Err(Error::new(&self.source.path, Refusal::NotSmaller { before, after, why }));
+        }
+        Ok(layout)
     }
 
     /// Writes everything, and proves it by reading it back: every tensor from the bytes now in the file. Returns its length.
@@ -233,13 +239,23 @@ impl Writer<'_> {
             len: self.survey.remainder.len() as u64,
             xxh3: xxh3_64(&self.survey.remainder),
         });
-        let entry = |((i, tensor, encoder), pieces): ((usize, &TensorInfo, Option<&(Encoder, Need)>), _)| {
+        let mut entries = Vec::with_capacity(self.gguf.tensors.len());
+        for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
             let &TensorInfo { name, ty, dims, offset, len } = tensor;
-            let coded =
-                |(encoder, _): &(Encoder, Need)| Stored::Coded { encoding: encoder.encoding.id(), pieces };
-            let stored = encoder.map_or(Stored::Plain, coded);
-            Entry { name: name.to_owned(), ty, dims, offset, len, xxh3: self.survey.xxh3[i], stored }
-        };
+            let stored = match encoder {
+                Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
+                None => Stored::Plain,
+            };
+            entries.push(Entry {
+                name: name.to_owned(),
+                ty,
+                dims,
+                offset,
+                len,
+                xxh3: self.survey.xxh3[i],
+                stored,
+            });
+        }
         Index {
             original_len: self.source.len(),
             original_blake3: *self.survey.blake3.as_bytes(),
@@ -247,7 +263,7 @@ impl Writer<'_> {
             metadata_xxh3: xxh3_64(metadata),
             remainder,
             rooms: rooms.to_vec(),
-            entries: self.tensors().zip(placed.pieces).map(entry).collect(),
+            entries,
         }
     }
 
