@@ -38,9 +38,11 @@ same() {
   fi
 }
 
-# succeeds NAME COMMAND
+# succeeds NAME COMMAND ARGUMENTS...
 succeeds() {
-  if bash -c "$2" >"$work/errors" 2>&1 </dev/null; then pass "$1"; else miss "$1"; fi
+  local name=$1
+  shift
+  if "$@" >"$work/errors" 2>&1 </dev/null; then pass "$name"; else miss "$name"; fi
 }
 
 # refuses NAME MESSAGE COMMAND: the command fails by itself (no signal), says so, and computes nothing.
