@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a GGUF file again with gguf-py, as people's scripts do: the same tensors, with other metadata, order or alignment.
 
-    rewrite.py IN.gguf OUT.gguf [--add KEY=TEXT] [--drop KEY] [--reverse] [--align BYTES]
+    rewrite.py IN.gguf OUT.gguf [--add KEY=TEXT] [--drop KEY] [--reverse] [--align BYTES] [--negate PART]
 
 Keys of arrays without elements are lost: gguf-py cannot write them."""
 import argparse
@@ -17,6 +17,7 @@ def arguments():
     parser.add_argument("--drop", metavar="KEY", help="a key less; it must be there")
     parser.add_argument("--reverse", action="store_true", help="the last tensor first")
     parser.add_argument("--align", type=int, metavar="BYTES", help="another general.alignment")
+    parser.add_argument("--negate", metavar="PART", help="flip the signs of BF16 tensors with this in their names: another model")
     return parser.parse_args()
 
 
@@ -30,6 +31,12 @@ def copy_metadata(reader, writer, dropped):
         is_array = field.types[0] == gguf.GGUFValueType.ARRAY
         if not is_array or value:
             writer.add_key_value(field.name, value, field.types[0], field.types[-1] if is_array else None)
+
+
+def negated(tensor):
+    data = tensor.data.copy()
+    data.view("uint16")[...] ^= 0x8000
+    return data
 
 
 def main():
@@ -53,7 +60,8 @@ def main():
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for tensor in tensors:
-        writer.write_tensor_data(tensor.data)
+        negate = options.negate and options.negate in tensor.name and tensor.tensor_type == gguf.GGMLQuantizationType.BF16
+        writer.write_tensor_data(negated(tensor) if negate else tensor.data)
     writer.close()
 
 

@@ -1,5 +1,7 @@
 #include "session.h"
 
+#include "ggml-backend.h"
+
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -40,6 +42,13 @@ void fill(Batch &batch, int size, int width, int vocabulary) {
     for (int i = 0; i < size * width; i++) batch->embd[i] = 0.1f * std::sin(0.7f * static_cast<float>(i));
 }
 
+// A buffer type that is no device's own, but that the CPU computes on: that of buffers around memory that is there already.
+ggml_backend_buffer_type_t another_buffer_type() {
+    alignas(64) static char memory[64];
+    static const ggml_backend_buffer_t buffer = ggml_backend_cpu_buffer_from_ptr(memory, sizeof memory);
+    return ggml_backend_buffer_get_type(buffer);
+}
+
 } // namespace
 
 void Hash::add(const float *values, size_t count) {
@@ -54,6 +63,8 @@ Model::Model(const std::string &path, const Settings &settings) {
     params.n_gpu_layers = 0;
     params.load_mode = settings.load_mode;
     if (settings.lazy) params.lazy_mode = LLAMA_LAZY_MODE_ON;
+    const llama_model_tensor_buft_override overrides[] = {{settings.elsewhere.c_str(), another_buffer_type()}, {nullptr, nullptr}};
+    if (!settings.elsewhere.empty()) params.tensor_buft_overrides = overrides;
     model.reset(llama_model_load_from_file(path.c_str(), params));
     if (!model) throw std::runtime_error(path + ": cannot be loaded");
     if (settings.lora.empty()) return;

@@ -16,6 +16,7 @@ struct Settings {
     bool embeddings_in = false;  // the model is given vectors in place of tokens
     bool embeddings_out = false; // it gives vectors in place of logits
     std::string lora;            // path of an adapter; empty: none
+    std::string elsewhere;       // tensors whose names match this are kept in memory of another kind; empty: none
 };
 
 // FNV-1a, 64 bits: any changed bit changes it.
