@@ -1,6 +1,7 @@
 // Prints hashes of all logits that models give, to compare one file with another in the same build of llama.cpp.
-//   logits MODEL [--threads N] [--load-mode auto|none|mmap|mlock|mmap+mlock|dio] [--lazy] [--lora ADAPTER]
-//                [--elsewhere REGEX] [--embeddings-in] [--embeddings-out] [--and OTHER_MODEL]... [--free-first] [--contexts N] [--splits]
+//   logits MODEL [--threads N] [--load-mode auto|none|mmap|mlock|mmap+mlock|dio] [--nextn] [--lazy]
+//                [--lora ADAPTER] [--elsewhere REGEX] [--embeddings-in] [--embeddings-out] [--and OTHER_MODEL]...
+//                [--free-first] [--contexts N] [--splits]
 // One line for each batch size (1, 2, 5, 33, 128), and one for 24 greedy steps (not with --embeddings-out). With --and, all models are
 // loaded at once and take turns; lines then begin with the model's number. --free-first frees the first of them after some batches.
 // --contexts has N contexts of one model compute at the same time. --splits prints only into how many pieces llama.cpp has cut the
@@ -38,6 +39,8 @@ Options parse(int argc, char **argv) {
             settings.threads = std::atoi(argv[++i]);
         } else if (argument == "--load-mode" && more) {
             settings.load_mode = llama_load_mode_from_str(argv[++i]);
+        } else if (argument == "--nextn") {
+            settings.nextn = true;
         } else if (argument == "--lazy") {
             settings.lazy = true;
         } else if (argument == "--lora" && more) {

@@ -62,6 +62,7 @@ Model::Model(const std::string &path, const Settings &settings) {
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = 0;
     params.load_mode = settings.load_mode;
+    params.load_mtp = settings.nextn;
     if (settings.lazy) params.lazy_mode = LLAMA_LAZY_MODE_ON;
     const llama_model_tensor_buft_override overrides[] = {{settings.elsewhere.c_str(), another_buffer_type()}, {nullptr, nullptr}};
     if (!settings.elsewhere.empty()) params.tensor_buft_overrides = overrides;

@@ -12,6 +12,7 @@
 struct Settings {
     int threads = 1;
     llama_load_mode load_mode = LLAMA_LOAD_MODE_AUTO;
+    bool nextn = false;          // NextN blocks are loaded too
     bool lazy = false;           // rows of tensors that the architecture marks are read when they are needed
     bool embeddings_in = false;  // the model is given vectors in place of tokens
     bool embeddings_out = false; // it gives vectors in place of logits

@@ -196,6 +196,9 @@ bool kept_precise(const std::string &name, const Shape &shape) {
 
 ggml_type type_of(const std::string &name, const Shape &shape, const Options &options) {
     if (name.find("tid2eid") != std::string::npos) return GGML_TYPE_I32;
+    for (const auto &also : options.also) {
+        if (name == also.first) return shape.dimensions < 2 ? GGML_TYPE_F32 : GGML_TYPE_BF16;
+    }
     return kept_precise(name, shape) || std::regex_search(name, options.f32) ? GGML_TYPE_F32 : GGML_TYPE_BF16;
 }
 
