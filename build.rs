@@ -5,7 +5,7 @@ mod constants {
     include!("src/codec/constants.rs");
 }
 
-const PORTABLE: &[&str] = &["tensor.c", "scalar.c", "dispatch.c"];
+const PORTABLE: &[&str] = &["piece.c", "scalar.c", "dispatch.c"];
 /// Tuning is not the compiler's own: that is for machines without these instructions, and costs 15 %.
 const AVX2: &[&str] = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2"];
 const AVX512: &[&str] = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];

@@ -1,7 +1,7 @@
 //! The program as people run it: files in, files out, messages and exit codes.
 #![cfg(feature = "cli")]
 
-mod blobs;
+mod samples;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ fn large() -> Vec<u8> {
         bytes.extend_from_slice(&u64::to_le_bytes(offset));
         offset += (2 * k * rows).next_multiple_of(32);
     }
-    let mut next = blobs::random(7);
+    let mut next = samples::random(7);
     for (k, rows) in shapes {
         bytes.resize(bytes.len().next_multiple_of(32), 0);
         for _ in 0..k * rows {

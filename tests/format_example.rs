@@ -27,28 +27,38 @@ fn weights() -> Vec<u16> {
         .collect()
 }
 
-/// The blob in lines of 16 bytes, each with its offset; lines of zeros are left out.
-fn dump(blob: &[u8]) -> Vec<String> {
-    let lines = blob.chunks(16).enumerate().filter(|(_, bytes)| bytes.iter().any(|&byte| byte != 0));
+/// Bytes in lines of 16, each with its offset; lines of zeros are left out.
+fn dump(bytes: &[u8]) -> Vec<String> {
+    let lines = bytes.chunks(16).enumerate().filter(|(_, bytes)| bytes.iter().any(|&byte| byte != 0));
     lines
         .map(|(i, bytes)| {
             let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-            format!("{:04X}  {}  {}", 16 * i, hex[..8].join(" "), hex[8..].join(" "))
+            let halves: Vec<_> = hex.chunks(8).map(|half| half.join(" ")).collect();
+            format!("{:04X}  {}", 16 * i, halves.join("  "))
         })
         .collect()
+}
+
+/// What the document shows in such lines: what follows three spaces explains them.
+fn shown(n: usize) -> Vec<&'static str> {
+    fenced(n).map(|line| line.split("   ").next().unwrap_or(line).trim_end()).collect()
 }
 
 #[test]
 fn the_document_shows_the_bytes_that_are_written() {
     let weights = weights();
-    let blob = Encoder::forced(&Analysis::of(&weights), SHAPE, ENCODING).unwrap().blob(&weights);
-    let shown: Vec<_> = fenced(1).map(|line| line.split("   ").next().unwrap_or(line).trim_end()).collect();
-    assert_eq!(shown, dump(&blob), "the example should be:\n{}\n", dump(&blob).join("\n"));
-    assert!(section().contains(&format!("{} bytes", blob.len())), "the blob has {} bytes", blob.len());
+    let (home, piece) = Encoder::forced(&Analysis::of(&weights), SHAPE, ENCODING).unwrap().whole(&weights);
+    for (n, what, bytes) in [(1, "home", &home), (2, "piece", &piece)] {
+        assert_eq!(shown(n), dump(bytes), "the {what} should be:\n{}\n", dump(bytes).join("\n"));
+        let length = format!("{what} has {} bytes", bytes.len());
+        assert!(section().contains(&length), "the example should say that the {length}");
+    }
 
-    assert_eq!(oracle::decode(&blob, ENCODING, SHAPE).unwrap(), weights);
+    let pieces = [(SHAPE.rows, &piece[..])];
+    assert_eq!(oracle::decode(&home, &pieces, ENCODING, SHAPE.k).unwrap(), weights);
     let mut decoded = vec![0; weights.len()];
-    Tensor::open_as(ENCODING.id(), &blob, SHAPE).unwrap().decode_bf16(0, SHAPE.rows, &mut decoded);
+    let tensor = Tensor::open(ENCODING.id(), &home, SHAPE.k, &pieces).unwrap();
+    tensor.decode_bf16(0, SHAPE.rows, &mut decoded);
     assert_eq!(decoded, weights);
 }
 
@@ -58,7 +68,7 @@ fn the_document_reads_a_weight_as_it_is() {
     let [low, high] = weight.to_le_bytes();
     let value = f32::from_bits(u32::from(weight) << 16);
     for stated in [
-        format!("0080 + 6: {low:02X}"),
+        format!("at {WALKED:04X} of the home: {low:02X}"),
         format!("the high byte is {high:02X}"),
         format!("`{weight:04X}`, or {value}"),
     ] {

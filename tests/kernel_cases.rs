@@ -1,19 +1,21 @@
-//! Blobs and the weights that must come back from them, as a file for checks of the kernels outside of Rust:
+//! Tensors of one piece and the weights that must come back from them, as a file for checks of the kernels outside of Rust:
 //! tests/neon.sh runs them on an emulated machine. It is written to `$UNWEIGHT_CASES`, or else to a temporary
 //! file, and read back in either case.
 //!
-//! One case after the other, in little-endian order: k, rows, the encoding's id and the blob's length as u64, the
-//! blob, the weights.
+//! One case after the other, in little-endian order: k, rows, the encoding's id and the piece's length as u64, the
+//! piece, the home, zeros up to a multiple of 8, the weights, zeros up to a multiple of 8.
 
-mod blobs;
+mod samples;
 
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use unweight::codec::{Analysis, Encoder, Encoding, Shape, oracle};
+use samples::Coded;
+use unweight::codec::{Encoding, oracle};
 
-const ROW_LENGTHS: [u64; 15] = [1, 8, 63, 64, 65, 128, 172, 200, 576, 960, 1088, 2048, 4096, 4160, 8300];
+const ROW_LENGTHS: [u64; 18] =
+    [1, 8, 31, 63, 64, 65, 96, 128, 172, 200, 576, 960, 1088, 2048, 2080, 4096, 4160, 8300];
 const MOST_WEIGHTS: u64 = 40_000;
 
 /// Weights by their exponents, most often `top` and each below it half as often. Of 1024, `zeros` are zero and
@@ -55,7 +57,7 @@ const KINDS: [Kind; 15] = {
 };
 
 fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u16> {
-    let mut next = blobs::random(seed);
+    let mut next = samples::random(seed);
     let special = [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7F81, 0xFFFF, 0x7F7F, 0x0080];
     (0..n)
         .map(|_| {
@@ -73,58 +75,42 @@ fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u16> {
         .collect()
 }
 
-struct Case {
-    shape: Shape,
-    encoding: Encoding,
-    blob: Vec<u8>,
+fn case(k: u64, rows: u64, kind: Kind) -> Coded {
+    let weights = weights(k * rows, kind, k ^ u64::from(kind.wild) << 32 ^ u64::from(kind.top) << 48);
+    let coded = Coded::new(&weights, k, kind.encoding, &[]);
+    assert_eq!(coded.decode().unwrap(), weights);
+    coded
 }
 
-impl Case {
-    fn new(shape: Shape, kind: Kind) -> Self {
-        let weights = weights(
-            shape.k * shape.rows,
-            kind,
-            shape.k ^ u64::from(kind.wild) << 32 ^ u64::from(kind.top) << 48,
-        );
-        let encoder = Encoder::forced(&Analysis::of(&weights), shape, kind.encoding).unwrap();
-        let case = Self { shape, encoding: kind.encoding, blob: encoder.blob(&weights) };
-        assert_eq!(case.weights(), weights);
-        case
-    }
-
-    /// The same with nothing but its header as it was.
-    fn corrupt(&self, seed: u64) -> Self {
-        Self { blob: blobs::corrupt(self.blob.clone(), self.shape, seed), ..*self }
-    }
-
-    fn weights(&self) -> Vec<u16> {
-        oracle::decode_anything(&self.blob, self.encoding, self.shape).unwrap()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        let numbers = [self.shape.k, self.shape.rows, u64::from(self.encoding.id()), self.blob.len() as u64];
-        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        out.extend_from_slice(&self.blob);
-        out.extend(self.weights().iter().flat_map(|weight| weight.to_le_bytes()));
-    }
-}
-
-fn cases() -> Vec<Case> {
+fn cases() -> Vec<Coded> {
     let mut cases = Vec::new();
     let mut rows = [1, 40, 7, 2, 16, 5, 33, 3, 8, 19, 4].into_iter().cycle();
     for k in ROW_LENGTHS {
         for kind in KINDS {
             let rows = rows.next().unwrap().min((MOST_WEIGHTS / k).max(1));
-            let case = Case::new(Shape { k, rows }, kind);
+            let case = case(k, rows, kind);
             if kind.wild > 0 {
-                cases.push(case.corrupt(k + rows));
+                let mut corrupt = case.clone();
+                corrupt.corrupt(k + rows);
+                cases.push(corrupt);
             }
             cases.push(case);
         }
     }
     // Rows to count instructions with.
-    cases.push(Case::new(Shape { k: 2048, rows: 40 }, KINDS[0]));
+    cases.push(case(2048, 40, KINDS[0]));
     cases
+}
+
+fn write(case: &Coded, out: &mut Vec<u8>) {
+    let [(rows, piece)] = &case.pieces[..] else { panic!("one piece") };
+    let numbers = [case.k, *rows, u64::from(case.encoding.id()), piece.len() as u64];
+    out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    out.extend_from_slice(piece);
+    out.extend_from_slice(&case.home);
+    out.resize(out.len().next_multiple_of(8), 0);
+    out.extend(case.decode_anything().iter().flat_map(|weight| weight.to_le_bytes()));
+    out.resize(out.len().next_multiple_of(8), 0);
 }
 
 fn take<'a>(bytes: &mut &'a [u8], n: u64) -> &'a [u8] {
@@ -136,28 +122,29 @@ fn take<'a>(bytes: &mut &'a [u8], n: u64) -> &'a [u8] {
 #[test]
 fn case_file() {
     let cases = cases();
-    let shifts: Vec<u8> = cases.iter().map(|case| case.blob[25]).collect();
+    let shifts: Vec<u8> = cases.iter().map(|case| case.pieces[0].1[25]).collect();
     assert!(shifts.contains(&0) && shifts.contains(&1), "exponents are stored in both ways");
 
     let temporary = tempfile::tempdir().unwrap();
     let path =
         std::env::var_os("UNWEIGHT_CASES").map_or_else(|| temporary.path().join("cases"), PathBuf::from);
     let mut bytes = Vec::new();
-    cases.iter().for_each(|case| case.write(&mut bytes));
-    assert!(bytes.len() < 20 << 20);
+    cases.iter().for_each(|case| write(case, &mut bytes));
+    assert!(bytes.len() < 24 << 20);
     fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
 
     let bytes = fs::read(&path).unwrap();
     let mut left = &bytes[..];
     for case in &cases {
         let mut number = || u64::from_le_bytes(take(&mut left, 8).try_into().unwrap());
-        let (shape, id, len) = (Shape { k: number(), rows: number() }, number(), number());
-        assert_eq!((shape, id), (case.shape, u64::from(case.encoding.id())));
-        let blob = take(&mut left, len);
-        let weights = take(&mut left, 2 * shape.k * shape.rows);
+        let (k, rows, id, len) = (number(), number(), number(), number());
+        assert_eq!((k, rows, id), (case.k, case.pieces[0].0, u64::from(case.encoding.id())));
+        let piece = take(&mut left, len);
+        let home = &take(&mut left, (k * rows).next_multiple_of(8))[..(k * rows) as usize];
+        let weights = &take(&mut left, (2 * k * rows).next_multiple_of(8))[..(2 * k * rows) as usize];
         let weights: Vec<u16> =
             weights.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
-        assert_eq!(oracle::decode_anything(blob, case.encoding, shape).unwrap(), weights);
+        assert_eq!(oracle::decode_anything(home, &[(rows, piece)], case.encoding, k).unwrap(), weights);
     }
     assert!(left.is_empty());
 }

@@ -7,16 +7,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use unweight::codec::{Analysis, Encoding, Shape};
+use unweight::codec::{Analysis, Encoding};
 use unweight::container::converted::{Converted, is_converted};
-use unweight::container::gguf::TensorType;
-use unweight::container::pool::{Stored, VERSION};
+use unweight::container::gguf::{TensorInfo, TensorType};
+use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
+use unweight::convert::{Buffers, Opening, Progress, Source, Stage, count, decode};
 use unweight::kernel::Tensor;
 
-use super::blob::{Buffers, decode};
-use super::input::Input;
-use super::progress::{bar, size};
-use super::survey::count;
+use super::progress::{Bar, size};
 use super::table::{self, percent};
 
 #[derive(clap::Args)]
@@ -42,8 +40,9 @@ struct Report {
 struct Unweight {
     version: u32,
     writer: Option<String>,
-    original_bytes: u64,
-    original_blake3: String,
+    /// These two are absent where a tool has changed the file.
+    original_bytes: Option<u64>,
+    original_blake3: Option<String>,
     metadata_untouched: bool,
 }
 
@@ -62,52 +61,29 @@ struct Row {
     escapes: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Total {
     compressed_tensors: u64,
     compressed_weights: u64,
     original_bytes: u64,
-    /// Pool header, index, blobs and the padding between them.
+    /// All bytes of the carriers, but for what holds bytes of the original that are in no tensor.
     stored_bytes: u64,
-    /// Bytes that the carriers reserve beyond that: their sizes come in steps.
+    /// Bytes of these that hold nothing: the sizes of rooms come in steps.
     unused_bytes: u64,
     bits_per_weight: Option<f64>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let file = Input::open(&arguments.file)?;
-    let name = || file.path.display().to_string();
-    let gguf = file.parse()?;
-    let report = if is_converted(&gguf) {
-        let converted = Converted::open(gguf).with_context(name)?;
-        of_converted(&file, &converted).with_context(name)?
+    let source = Source::open(&arguments.file)?;
+    let progress = Bar::default();
+    progress.begin(Stage::Reading, source.len());
+    let report = if is_converted(&source.parse()?) {
+        let opening = Opening::new(&arguments.file)?;
+        of_converted(&opening, &opening.converted()?, &progress)?
     } else {
-        let progress = bar("reading", file.len());
-        let mut tensors = Vec::new();
-        for tensor in &gguf.tensors {
-            let position = gguf.position(tensor);
-            let analysis = analyse_plain(&file, tensor.ty, position..position + tensor.len)?;
-            progress.inc(tensor.len);
-            let elements = tensor.dims.elements().unwrap_or(0);
-            tensors.push(Row::plain(
-                tensor.name,
-                tensor.ty,
-                tensor.dims.as_slice(),
-                tensor.len,
-                elements,
-                analysis,
-            ));
-        }
-        let total = Total {
-            compressed_tensors: 0,
-            compressed_weights: 0,
-            original_bytes: 0,
-            stored_bytes: 0,
-            unused_bytes: 0,
-            bits_per_weight: None,
-        };
-        Report { file: name(), file_bytes: file.len(), unweight: None, tensors, total }
+        of_original(&source, &progress)?
     };
+    progress.finish();
     if arguments.json {
         serde_json::to_writer_pretty(stdout(), &report)?;
         writeln!(stdout())?;
@@ -116,101 +92,107 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     print(&report)
 }
 
-fn of_converted(file: &Input, converted: &Converted) -> Result<Report> {
-    let index = &converted.index;
-    let progress = bar("reading", index.entries.iter().map(|entry| entry.len).sum());
+fn of_original(source: &Source, progress: &Bar) -> Result<Report> {
+    let gguf = source.parse()?;
     let mut tensors = Vec::new();
-    let mut total = Total {
-        compressed_tensors: 0,
-        compressed_weights: 0,
-        original_bytes: 0,
-        stored_bytes: converted.header.pool_len - index.remainder.map_or(0, |remainder| remainder.extent.len),
-        unused_bytes: converted.pool.len() as u64 - converted.header.pool_len,
-        bits_per_weight: None,
-    };
+    for tensor in &gguf.tensors {
+        let position = gguf.position(tensor);
+        let analysis = analyse_plain(source, tensor.ty, position..position + tensor.len)?;
+        progress.advance(tensor.len);
+        tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
+    }
+    let (file, file_bytes) = (source.path.display().to_string(), source.len());
+    Ok(Report { file, file_bytes, unweight: None, tensors, total: Total::default() })
+}
+
+fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Result<Report> {
+    let source = opening.file();
+    let mut tensors = Vec::new();
+    let mut total = Total::default();
     let mut buffers = Buffers::default();
-    for entry in &index.entries {
-        let elements = entry.dims.elements().unwrap_or(0);
-        let Stored::Blob { encoding, extent, .. } = entry.stored else {
-            let tensor = converted.gguf.tensor(&entry.name).context("a tensor of the index is missing")?;
+    for tensor in &converted.gguf.tensors {
+        let (Some(located), Some(entry)) = (converted.locate(tensor.name)?, converted.entry(tensor.name))
+        else {
             let position = converted.gguf.position(tensor);
-            let analysis = analyse_plain(file, entry.ty, position..position + entry.len)?;
-            progress.inc(entry.len);
-            tensors.push(Row::plain(
-                &entry.name,
-                entry.ty,
-                entry.dims.as_slice(),
-                entry.len,
-                elements,
-                analysis,
-            ));
+            let analysis = analyse_plain(source, tensor.ty, position..position + tensor.len)?;
+            progress.advance(tensor.len);
+            tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
             continue;
         };
-        let start = converted.pool_position + extent.offset;
-        let shape = Shape::of(&entry.dims).context("a shape overflows")?;
+        let k = tensor.dims.row();
         let mut analysis = Analysis::default();
-        let place = || format!("tensor {:?}", entry.name);
-        decode(&mut buffers, file, start..start + extent.len, encoding, shape, |bytes| {
+        decode(&mut buffers, &opening.files(), tensor.name, k, &located, |bytes| {
             analysis.add(&analyse(bytes));
-            progress.inc(bytes.len() as u64);
             Ok(())
-        })
-        .with_context(place)?;
-        let escapes = Tensor::open_as(encoding, converted.blob(entry), shape).with_context(place)?.escapes();
+        })?;
+        progress.advance(tensor.len);
+        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
+        let coded = Tensor::open(located.encoding, located.home, k, &located.pieces).with_context(place)?;
+        let pieces: u64 = located.pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let plain = Row::plain(tensor, entry.ty, entry.len, Some(analysis));
+        let stored_bytes = located.home.len() as u64 + pieces;
         total.compressed_tensors += 1;
-        total.compressed_weights += elements;
+        total.compressed_weights += coded.k() * coded.rows();
         total.original_bytes += entry.len;
+        total.stored_bytes += tensor.len;
+        total.unused_bytes += room_bytes(tensor.ty, &tensor.dims).unwrap_or(0);
         tensors.push(Row {
-            encoding: Encoding::from_id(encoding)
-                .map_or_else(|| encoding.to_string(), |known| known.name().to_owned()),
-            stored_bytes: extent.len,
-            bits_per_weight: bits(extent.len, elements),
-            escapes: Some(escapes),
-            ..Row::plain(&entry.name, entry.ty, entry.dims.as_slice(), entry.len, elements, Some(analysis))
+            encoding: Encoding::from_id(located.encoding)
+                .map_or_else(|| located.encoding.to_string(), |known| known.name().to_owned()),
+            stored_bytes,
+            bits_per_weight: bits(stored_bytes, coded.k() * coded.rows()),
+            escapes: Some(coded.escapes()),
+            ..plain
         });
     }
-    progress.finish_and_clear();
+    let untouched = converted.untouched();
+    if let Some(index) = untouched {
+        let remainder = index.remainder.map_or(0, |remainder| remainder.len);
+        total.stored_bytes -= remainder;
+        total.unused_bytes -= used_of_rooms(index) + remainder;
+    }
     total.bits_per_weight = Some(bits(total.stored_bytes, total.compressed_weights));
     let unweight = Unweight {
         version: VERSION,
-        writer: converted.gguf.kv("unweight.writer").and_then(|pair| pair.as_str()).map(str::to_owned),
-        original_bytes: index.original_len,
-        original_blake3: blake3::Hash::from(index.original_blake3).to_hex().to_string(),
-        metadata_untouched: converted.metadata_untouched(),
+        writer: converted.gguf.text("unweight.writer").map(str::to_owned),
+        original_bytes: untouched.map(|index| index.original_len),
+        original_blake3: untouched
+            .map(|index| blake3::Hash::from(index.original_blake3).to_hex().to_string()),
+        metadata_untouched: untouched.is_some(),
     };
-    let name = file.path.display().to_string();
-    Ok(Report { file: name, file_bytes: file.len(), unweight: Some(unweight), tensors, total })
+    let (file, file_bytes) = (source.path.display().to_string(), source.len());
+    Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
+}
+
+/// Bytes of rooms that hold something of the tensors: headers, the index, pieces.
+fn used_of_rooms(index: &Index) -> u64 {
+    let pieces: u64 = index.entries.iter().flat_map(|entry| entry.pieces()).map(|piece| piece.len).sum();
+    index.rooms.len() as u64 * HEADER_BYTES + index.to_bytes().len() as u64 + pieces
 }
 
 impl Row {
-    fn plain(
-        name: &str,
-        ty: TensorType,
-        shape: &[u64],
-        bytes: u64,
-        elements: u64,
-        analysis: Option<Analysis>,
-    ) -> Self {
+    /// `ty` and `bytes` are those in the original.
+    fn plain(tensor: &TensorInfo, ty: TensorType, bytes: u64, analysis: Option<Analysis>) -> Self {
         Self {
-            name: name.to_owned(),
+            name: tensor.name.to_owned(),
             r#type: ty.name().to_owned(),
-            shape: shape.to_vec(),
+            shape: tensor.dims.as_slice().to_vec(),
             encoding: "plain".to_owned(),
             original_bytes: bytes,
             stored_bytes: bytes,
-            bits_per_weight: bits(bytes, elements),
+            bits_per_weight: bits(bytes, tensor.dims.elements().unwrap_or(0)),
             exponent_entropy: analysis.map(|analysis| analysis.entropy()),
             escapes: None,
         }
     }
 }
 
-fn analyse_plain(file: &Input, ty: TensorType, range: Range<u64>) -> Result<Option<Analysis>> {
+fn analyse_plain(source: &Source, ty: TensorType, range: Range<u64>) -> Result<Option<Analysis>> {
     if ty != TensorType::BF16 {
         return Ok(None);
     }
     let mut analysis = Analysis::default();
-    file.windows(range, |bytes| {
+    source.windows(range, |bytes| {
         analysis.add(&analyse(bytes));
         Ok(())
     })?;
@@ -254,7 +236,7 @@ fn print(report: &Report) -> Result<()> {
     };
     writeln!(
         out,
-        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight with index and padding; {} more reserved, unused",
+        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight, everything included; {} of it hold nothing",
         total.compressed_tensors,
         report.tensors.len(),
         size(total.original_bytes),
@@ -262,11 +244,13 @@ fn print(report: &Report) -> Result<()> {
         total.bits_per_weight.unwrap_or(0.0),
         size(total.unused_bytes)
     )?;
-    let saved = percent(unweight.original_bytes.saturating_sub(report.file_bytes), unweight.original_bytes);
-    writeln!(out, "file: {} -> {file}, {saved} smaller", size(unweight.original_bytes))?;
-    writeln!(out, "original BLAKE3: {}", unweight.original_blake3)?;
-    if !unweight.metadata_untouched {
-        writeln!(out, "a tool has changed the metadata since the file was made")?;
+    match (unweight.original_bytes, &unweight.original_blake3) {
+        (Some(before), Some(blake3)) => {
+            let saved = percent(before.saturating_sub(report.file_bytes), before);
+            writeln!(out, "file: {} -> {file}, {saved} smaller", size(before))?;
+            writeln!(out, "original BLAKE3: {blake3}")?;
+        }
+        _ => writeln!(out, "file: {file}; a tool has changed it since it was made")?,
     }
     Ok(())
 }

@@ -1,20 +1,13 @@
 //! The command line: a file per verb. Logic that is not about files and people lives in the library.
 
 mod bench;
-mod blob;
 mod convert;
-mod input;
 mod inspect;
 mod naming;
-mod original;
-mod output;
-mod parts;
 mod progress;
 mod restore;
-mod survey;
 mod table;
 mod verify;
-mod writer;
 
 use std::process::ExitCode;
 
@@ -60,6 +53,10 @@ pub fn main() -> ExitCode {
         eprintln!("unweight-gguf: {error}");
         return ExitCode::FAILURE;
     }
+    if let Err(error) = ctrlc::set_handler(interrupted) {
+        eprintln!("unweight-gguf: {error}");
+        return ExitCode::FAILURE;
+    }
     let result = match arguments.verb {
         Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Restore(arguments) => restore::run(&arguments),
@@ -75,6 +72,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An interrupted program leaves nothing behind.
+fn interrupted() {
+    unweight::convert::remove_unfinished();
+    std::process::exit(130);
 }
 
 /// A reader of our output that has seen enough (`| head`) is no failure.

@@ -1,8 +1,43 @@
 //! Progress on a terminal; nothing elsewhere.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::Mutex;
 
-pub fn bar(what: &'static str, bytes: u64) -> ProgressBar {
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use unweight::convert::{Progress, Stage};
+
+/// A bar for each stage, one after the other.
+#[derive(Default)]
+pub struct Bar(Mutex<Option<ProgressBar>>);
+
+impl Bar {
+    fn with(&self, use_it: impl FnOnce(&mut Option<ProgressBar>)) {
+        use_it(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Removes the bar from the screen.
+    pub fn finish(&self) {
+        self.with(|bar| bar.iter().for_each(ProgressBar::finish_and_clear));
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, stage: Stage, bytes: u64) {
+        let what = match stage {
+            Stage::Reading => "reading",
+            Stage::Writing => "writing",
+            Stage::Restoring => "restoring",
+            Stage::Verifying => "verifying",
+        };
+        self.finish();
+        self.with(|bar| *bar = Some(new(what, bytes)));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with(|bar| bar.iter().for_each(|bar| bar.inc(bytes)));
+    }
+}
+
+fn new(what: &'static str, bytes: u64) -> ProgressBar {
     // Standard error; indicatif hides the bar where that is no terminal.
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
     let style = "{msg:>9} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";

@@ -1,15 +1,12 @@
 //! `restore`: a converted file becomes its original again.
 
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use unweight::container::converted::Converted;
+use anyhow::Result;
+use unweight::convert::restore;
 
-use super::input::Input;
-use super::original::Original;
-use super::output::{Output, refuse};
-use super::progress::{bar, size};
+use super::progress::{Bar, size};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -25,28 +22,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let input = Input::open(&arguments.input)?;
-    refuse(&arguments.output, arguments.force, &input.path)?;
-    let (len, whole) = restore(&input, &arguments.output, arguments.force)?;
-    let proof = if whole {
+    let progress = Bar::default();
+    let proof = restore(&arguments.input, &arguments.output, arguments.force, &progress)?;
+    progress.finish();
+    let what = if proof.is_whole {
         "identical to the original (BLAKE3)"
     } else {
-        "weights identical to the original; metadata as a tool has changed them"
+        "weights identical to the original; all else as a tool has changed it"
     };
-    writeln!(stdout(), "{}: {}, {proof}", arguments.output.display(), size(len))?;
+    writeln!(stdout(), "{}: {}, {what}", arguments.output.display(), size(proof.len))?;
     Ok(())
-}
-
-/// Bytes written, and whether they are the whole original.
-pub fn restore(input: &Input, target: &Path, force: bool) -> Result<(u64, bool)> {
-    let name = || input.path.display().to_string();
-    let converted = Converted::open(input.parse()?).with_context(name)?;
-    let original = Original::new(input, &converted).with_context(name)?;
-    let output = Output::create(target, force, &input.path)?;
-    output.set_len(original.len)?;
-    let progress = bar("restoring", original.len);
-    original.replay(&progress, |piece| output.write(piece.position, piece.bytes)).with_context(name)?;
-    progress.finish_and_clear();
-    output.commit()?;
-    Ok((original.len, original.whole))
 }

@@ -1,5 +1,6 @@
-use super::blob::{BlobLayout, Encoding, Shape};
-use super::constants::{BLOCK, LONGEST_ROW};
+use super::constants::LONGEST_ROW;
+use super::segment::FARTHEST;
+use super::{Encoding, PieceLayout, Shape};
 
 /// Signs and exponents: the upper 9 bits of a weight.
 const VALUES: usize = 512;
@@ -89,20 +90,20 @@ impl Analysis {
         if shifted.uncoded < plain.uncoded { shifted } else { plain }
     }
 
-    /// What makes the smallest blob; `None` where none would surely be smaller than the tensor, or none may be used.
+    /// What makes home and piece smallest; `None` where none would surely make them smaller than the tensor, or none may be used.
     pub(super) fn best(&self, shape: Shape) -> Option<Palette> {
         if shape.k > LONGEST_ROW {
             return None;
         }
-        let place_count = shape.blocks().checked_mul(shape.rows)?.checked_mul(BLOCK)?;
+        let home = shape.weights()?;
         Encoding::ALL
             .into_iter()
             .filter_map(|encoding| {
                 let palette = self.palette(encoding);
                 // Far from another escape, one stands for a weight that has a code: at most so many.
-                let most = palette.uncoded + place_count / 255;
-                let len = BlobLayout::new(encoding, shape, most)?.len;
-                (most <= u64::from(u32::MAX) && len < 2 * self.weights()).then_some((len, palette))
+                let most = palette.uncoded.checked_add(home / FARTHEST as u64)?;
+                let len = home.checked_add(PieceLayout::new(encoding, shape, most)?.len)?;
+                (len < 2 * self.weights()).then_some((len, palette))
             })
             .min_by_key(|&(len, _)| len)
             .map(|(_, palette)| palette)

@@ -1,15 +1,7 @@
-use std::borrow::Cow;
-
 use super::analysis::Palette;
-use super::blob::{BlobLayout, Encoding, Shape};
-use super::constants::{BLOCK, GROUP_BLOCKS, HEADER_BYTES};
-use super::{Analysis, weight_at};
-
-const PLACES: usize = BLOCK as usize;
-/// The farthest that an escape can be from the one before it.
-const FARTHEST: usize = 255;
-/// Among codes: there is none.
-const UNCODED: u8 = 0xFF;
+use super::constants::HEADER_BYTES;
+use super::segment::{Segment, UNCODED, pack3, pack4};
+use super::{Analysis, Chunk, Encoding, PLACES, PieceBuilder, PieceLayout, Shape, fillers, weight_at};
 
 /// Codes one tensor, some segments at a time, in any order and on any number of threads.
 #[derive(Debug)]
@@ -18,32 +10,7 @@ pub struct Encoder {
     pub shape: Shape,
     shift: u8,
     palette: Vec<u8>,
-    layout: BlobLayout,
-}
-
-/// The coded form of some segments: what goes into each region of the blob.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    low: Vec<u8>,
-    codes: Vec<u8>,
-    /// Per segment, its first escape, counted from the chunk's.
-    starts: Vec<u64>,
-    escapes: Vec<u8>,
-    segment: Segment,
-}
-
-impl Chunk {
-    /// Escapes in the chunk.
-    pub fn escapes(&self) -> u64 {
-        self.escapes.len() as u64 / 2
-    }
-}
-
-/// A segment being coded; kept from one to the next for its memory.
-#[derive(Debug, Default)]
-struct Segment {
-    high: Vec<u8>,
-    codes: Vec<u8>,
+    expected_rest: u64,
 }
 
 impl Encoder {
@@ -57,21 +24,25 @@ impl Encoder {
         Self::with(analysis.palette(encoding), shape)
     }
 
-    fn with(Palette { encoding, shift, high, .. }: Palette, shape: Shape) -> Option<Self> {
-        let layout = BlobLayout::new(encoding, shape, 0)?;
-        Some(Self { encoding, shape, shift, palette: high, layout })
+    fn with(Palette { encoding, shift, high, uncoded }: Palette, shape: Shape) -> Option<Self> {
+        let escapes = uncoded.checked_add(fillers::expected(shape, uncoded))?;
+        let expected_rest = PieceLayout::new(encoding, shape, escapes)?.len;
+        Some(Self { encoding, shape, shift, palette: high, expected_rest })
     }
 
-    /// Length of the blob, given the number of escapes; `None` beyond 64 bits.
-    pub fn blob_len(&self, escapes: u64) -> Option<u64> {
-        BlobLayout::new(self.encoding, self.shape, escapes).map(|layout| layout.len)
+    /// Bytes to expect of all that is not home, as one piece.
+    ///
+    /// An estimate, as a rule within a fraction of a per mille: how many weights have no code is known, but not how they lie, and
+    /// where they are far apart, weights between them become escapes too. A writer must cope with more.
+    pub fn expected_rest(&self) -> u64 {
+        self.expected_rest
     }
 
-    /// The header of a blob with so many escapes.
-    pub fn header(&self, escapes: u64) -> [u8; HEADER_BYTES as usize] {
+    /// The header of a piece of so many rows and escapes.
+    pub(super) fn header(&self, rows: u64, escapes: u64) -> [u8; HEADER_BYTES as usize] {
         let mut header = [0; HEADER_BYTES as usize];
         header[0..8].copy_from_slice(&self.shape.k.to_le_bytes());
-        header[8..16].copy_from_slice(&self.shape.rows.to_le_bytes());
+        header[8..16].copy_from_slice(&rows.to_le_bytes());
         header[16..24].copy_from_slice(&escapes.to_le_bytes());
         header[24] = self.encoding.code_bits();
         header[25] = self.shift;
@@ -83,21 +54,6 @@ impl Encoder {
     pub fn rows_for(&self, bytes: u64) -> u64 {
         let segment = self.shape.segment_rows();
         (bytes / (2 * self.shape.k).max(1) / segment).max(1) * segment
-    }
-
-    /// Where the bytes of a chunk go in the blob: `row` is its first row, `before` the number of escapes that precede it.
-    pub fn regions<'a>(&self, row: u64, before: u64, chunk: &'a Chunk) -> [(u64, Cow<'a, [u8]>); 4] {
-        let block = row * self.shape.blocks();
-        let starts = chunk.starts.iter().flat_map(|&start| ((before + start) as u32).to_le_bytes());
-        [
-            (self.layout.low + block * BLOCK, Cow::from(&chunk.low)),
-            (self.layout.codes + block * self.encoding.code_bytes(), Cow::from(&chunk.codes)),
-            (
-                self.layout.starts + row / self.shape.segment_rows() * 4,
-                Cow::from(starts.collect::<Vec<u8>>()),
-            ),
-            (self.layout.escapes + 2 * before, Cow::from(&chunk.escapes)),
-        ]
     }
 
     /// Codes whole rows; the first must be the first of a segment.
@@ -128,26 +84,27 @@ impl Encoder {
     fn encode_portable(&self, weights: &[u16], chunk: &mut Chunk) {
         let k = self.shape.k as usize;
         let segment_rows = self.shape.segment_rows() as usize;
-        let Chunk { low, codes, starts, escapes, segment } = chunk;
+        let Chunk { rows, low, codes, starts, escapes, segment } = chunk;
+        *rows = (weights.len() / k.max(1)) as u64;
         low.clear();
         codes.clear();
         starts.clear();
         escapes.clear();
         for rows in weights.chunks((segment_rows * k).max(1)) {
-            starts.push(escapes.len() as u64 / 2);
-            segment.high.clear();
-            segment.codes.clear();
+            starts.push(escapes.len() / 2);
+            segment.clear();
             for row in rows.chunks_exact(k) {
                 let (full, rest) = row.as_chunks::<PLACES>();
                 for block in full {
-                    self.split_block(block, PLACES, low, segment);
+                    self.split(&placed(block), PLACES, low, segment);
                 }
                 if !rest.is_empty() {
                     let mut block = [0; PLACES];
                     block[..rest.len()].copy_from_slice(rest);
-                    self.split_block(&block, rest.len(), low, segment);
+                    self.split(&block, rest.len(), low, segment);
                 }
             }
+            segment.fill_up();
             segment.take_escapes(escapes);
             match self.encoding {
                 Encoding::Bf16Palette8 => pack3(&segment.codes, codes),
@@ -156,18 +113,13 @@ impl Encoder {
         }
     }
 
-    /// Low bytes, high bytes and codes of a block. `used`: weights that are in the row; the other places hold low byte 0 and code 0.
+    /// Low bytes, high bytes and codes of the first `used` weights, which stand at their places.
     #[inline(always)]
-    fn split_block(&self, block: &[u16; PLACES], used: usize, low: &mut Vec<u8>, segment: &mut Segment) {
-        let mut placed = [0u16; PLACES];
-        for place in (0..PLACES).step_by(8) {
-            let weight = weight_at(place);
-            placed[place..place + 8].copy_from_slice(&block[weight..weight + 8]);
-        }
+    fn split(&self, placed: &[u16; PLACES], used: usize, low: &mut Vec<u8>, segment: &mut Segment) {
         let added = u16::from(self.shift) << 7;
         let stored = placed.map(|weight| weight.wrapping_add(added));
-        let mut lows = stored.map(|stored| stored as u8);
-        let mut highs = stored.map(|stored| (stored >> 8) as u8);
+        let lows = stored.map(|stored| stored as u8);
+        let highs = stored.map(|stored| (stored >> 8) as u8);
         let mut codes = [UNCODED; PLACES];
         // All places against one high byte after the other: compilers turn that into vector instructions, a table they do not.
         for (code, &high) in self.palette.iter().enumerate() {
@@ -175,101 +127,37 @@ impl Encoder {
                 *place = if found == high { code as u8 } else { *place };
             }
         }
-        if used < PLACES {
-            for place in (0..PLACES).filter(|&place| weight_at(place) >= used) {
-                (lows[place], highs[place], codes[place]) =
-                    (0, self.palette.first().copied().unwrap_or(0), 0);
-            }
-        }
-        low.extend_from_slice(&lows);
-        segment.high.extend_from_slice(&highs);
-        segment.codes.extend_from_slice(&codes);
+        low.extend_from_slice(&lows[..used]);
+        segment.high.extend_from_slice(&highs[..used]);
+        segment.codes.extend_from_slice(&codes[..used]);
     }
 
-    /// Codes a whole tensor at once, in memory.
-    pub fn blob(&self, weights: &[u16]) -> Vec<u8> {
+    /// Codes a tensor, or whole segments of it, at once and in memory: low bytes, and one piece.
+    pub fn whole(&self, weights: &[u16]) -> (Vec<u8>, Vec<u8>) {
         let chunk = self.encode(weights);
-        let len = self.blob_len(chunk.escapes()).expect("weights in memory have a length");
-        let mut blob = vec![0; len as usize];
+        let mut builder = PieceBuilder::new(self);
+        let (at, codes) = builder.take(&chunk, 0..chunk.segments());
+        let finished = builder.finish();
+        let mut piece = vec![0; finished.len as usize];
         let mut put =
-            |at: u64, bytes: &[u8]| blob[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
-        put(0, &self.header(chunk.escapes()));
-        for (at, bytes) in self.regions(0, 0, &chunk) {
-            put(at, &bytes);
+            |at: u64, bytes: &[u8]| piece[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        put(at, codes);
+        for (at, bytes) in &finished.parts {
+            put(*at, bytes);
         }
-        blob
+        (chunk.low, piece)
     }
 }
 
-impl Segment {
-    /// Lists the weights without a code as escapes, and gives them code 0.
-    #[inline(always)]
-    fn take_escapes(&mut self, escapes: &mut Vec<u8>) {
-        const TOPS: u64 = 0x8080_8080_8080_8080;
-        let Self { high, codes } = self;
-        let mut last = 0;
-        let mut escape = |place: usize, code: &mut u8, last: usize| {
-            escapes.extend_from_slice(&[(place - last) as u8, high[place]]);
-            *code = 0;
-        };
-        for eighth in 0..codes.len() / 8 {
-            let eight: &[u8; 8] = codes[8 * eighth..].first_chunk().expect("whole blocks");
-            // Codes are below 128.
-            let mut uncoded = u64::from_le_bytes(*eight) & TOPS;
-            while uncoded != 0 {
-                let place = 8 * eighth + uncoded.trailing_zeros() as usize / 8;
-                // Too far for one distance: weights on the way are escapes too, though they have a code.
-                while place - last > FARTHEST {
-                    let between = last + FARTHEST;
-                    escape(between, &mut codes[between], last);
-                    last = between;
-                }
-                escape(place, &mut codes[place], last);
-                last = place;
-                uncoded &= uncoded - 1;
-            }
-        }
-    }
-}
-
-/// Codes of whole blocks: groups of 8 blocks, then of 4, 2 and 1 as the number is made up of them.
+/// A whole block's weights at their places.
 #[inline(always)]
-fn pack3(codes: &[u8], out: &mut Vec<u8>) {
-    let (groups, mut rest) = codes.as_chunks::<{ GROUP_BLOCKS as usize * PLACES }>();
-    for group in groups {
-        pack3_group::<{ GROUP_BLOCKS as usize * 8 }>(group, out);
+fn placed(block: &[u16; PLACES]) -> [u16; PLACES] {
+    let mut placed = [0; PLACES];
+    for place in (0..PLACES).step_by(8) {
+        let weight = weight_at(place);
+        placed[place..place + 8].copy_from_slice(&block[weight..weight + 8]);
     }
-    for blocks in [4, 2, 1] {
-        if (rest.len() / PLACES) & blocks != 0 {
-            let (group, after) = rest.split_at(blocks * PLACES);
-            match blocks {
-                4 => pack3_group::<32>(group, out),
-                2 => pack3_group::<16>(group, out),
-                _ => pack3_group::<8>(group, out),
-            }
-            rest = after;
-        }
-    }
-}
-
-/// 8 W codes in 3 W bytes.
-#[inline(always)]
-fn pack3_group<const W: usize>(codes: &[u8], out: &mut Vec<u8>) {
-    let vectors = codes.as_chunks::<W>().0;
-    for third in 0..3 {
-        let byte = |i: usize| {
-            let spread = (vectors[6][i] >> third & 1) << 3 | (vectors[7][i] >> third & 1) << 7;
-            vectors[2 * third][i] | vectors[2 * third + 1][i] << 4 | spread
-        };
-        out.extend_from_slice(&std::array::from_fn::<u8, W, _>(byte));
-    }
-}
-
-#[inline(always)]
-fn pack4(codes: &[u8], out: &mut Vec<u8>) {
-    for block in codes.as_chunks::<PLACES>().0 {
-        out.extend_from_slice(&std::array::from_fn::<u8, 32, _>(|l| block[l] | block[32 + l] << 4));
-    }
+    placed
 }
 
 #[cfg(test)]
@@ -279,18 +167,7 @@ mod tests {
     use super::*;
     use crate::codec::constants::LONGEST_ROW;
     use crate::codec::oracle;
-
-    /// Weights of a few exponents, and, as often as `wild` of 16 says, any.
-    pub fn weights(n: u64, wild: u64) -> Vec<u16> {
-        let mut state = n;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let bits = (state >> 40) as u16;
-            let exponent = 120 + (state >> 33 & 3) as u16;
-            if state >> 60 < wild { bits } else { bits & 0x807F | exponent << 7 }
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    use crate::codec::samples::{trained, weights};
 
     #[test]
     fn escapes_that_are_far_apart_have_others_between() {
@@ -308,7 +185,8 @@ mod tests {
         let between = [255, 0x3F];
         assert_eq!(chunk.escapes[..32].as_chunks::<2>().0, [between; 16]);
         assert_eq!(chunk.escapes[32..], [(4095 - 16 * 255) as u8, 0x7F]);
-        assert_eq!(oracle::decode(&encoder.blob(&rare), encoder.encoding, shape).unwrap(), rare);
+        let (home, piece) = encoder.whole(&rare);
+        assert_eq!(oracle::decode(&home, &[(1, &piece)], encoder.encoding, 4096).unwrap(), rare);
     }
 
     #[test]
@@ -325,46 +203,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rows_that_fill_no_block_save_as_much() {
+        for k in [96, 160] {
+            let weights = trained(k * 1000);
+            let encoder = Encoder::new(&Analysis::of(&weights), Shape { k, rows: 1000 }).unwrap();
+            let (home, piece) = encoder.whole(&weights);
+            let share = (home.len() + piece.len()) as f64 / (2 * weights.len()) as f64;
+            assert!(share < 0.73, "rows of {k}: {share}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_as_long_as_expected() {
+        for (k, rows) in [(2048, 512), (96, 10_000), (4096 + 32, 250)] {
+            // From none to many, the fillers of some of which outnumber the others.
+            for wild in [0, 1, 4, 16, 64, 256, 1024] {
+                let weights = weights(k * rows, wild);
+                let analysis = Analysis::of(&weights);
+                for encoding in Encoding::ALL {
+                    let encoder = Encoder::forced(&analysis, Shape { k, rows }, encoding).unwrap();
+                    let (found, expected) =
+                        (encoder.whole(&weights).1.len() as f64, encoder.expected_rest() as f64);
+                    assert!(
+                        (found / expected - 1.0).abs() < 0.001,
+                        "k {k}, {wild} wild: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn chunks_give_the_blob_of_the_whole(
-            k in 1u64..150, rows in 1u64..100, wild in 0u64..6, segments in 1u64..4, four in any::<bool>(),
+        fn weights_come_back(
+            k in 1u64..150, rows in 1u64..100, wild in 0u64..6, four in any::<bool>(),
         ) {
             let encoding = Encoding::ALL[usize::from(four)];
-            let weights = weights(k * rows, wild);
+            let weights = weights(k * rows, 256 * wild);
             let mut analysis = Analysis::default();
-            let mut blob = Vec::new();
             for part in weights.chunks(7) {
                 analysis.add(&Analysis::of(part));
             }
             prop_assert_eq!(&analysis, &Analysis::of(&weights));
             let encoder = Encoder::forced(&analysis, Shape { k, rows }, encoding).unwrap();
-            let whole = encoder.blob(&weights);
-            blob.resize(whole.len(), 0);
-            let (mut row, mut before) = (0, 0);
-            for part in weights.chunks((segments * encoder.shape.segment_rows() * k) as usize) {
-                let chunk = encoder.encode(part);
-                for (at, bytes) in encoder.regions(row, before, &chunk) {
-                    blob[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
-                }
-                row += part.len() as u64 / k;
-                before += chunk.escapes();
-            }
-            blob[..64].copy_from_slice(&encoder.header(before));
-            prop_assert!(whole == blob);
-            prop_assert_eq!(oracle::decode(&blob, encoding, Shape { k, rows }).unwrap(), weights);
+            let (home, piece) = encoder.whole(&weights);
+            prop_assert_eq!(oracle::decode(&home, &[(rows, &piece)], encoding, k).unwrap(), weights);
         }
 
         #[test]
-        fn the_smallest_blob_is_chosen(k in 1u64..150, rows in 1u64..30, wild in 0u64..17) {
-            let (weights, shape) = (weights(k * rows, wild), Shape { k, rows });
+        fn the_smallest_is_chosen(k in 1u64..150, rows in 1u64..30, wild in 0u64..17) {
+            let (weights, shape) = (weights(k * rows, 256 * wild), Shape { k, rows });
             let analysis = Analysis::of(&weights);
-            let forced = Encoding::ALL.map(|e| Encoder::forced(&analysis, shape, e).unwrap().blob(&weights).len());
+            let len = |encoder: &Encoder| {
+                let (home, piece) = encoder.whole(&weights);
+                home.len() + piece.len()
+            };
+            let forced = Encoding::ALL.map(|encoding| len(&Encoder::forced(&analysis, shape, encoding).unwrap()));
             // Escapes between escapes are not foreseen to the byte.
-            let unforeseen = 2 * (64 * shape.blocks() * rows / 255) as usize + 64;
+            let unforeseen = 2 * weights.len() / 255 + 64;
             match Encoder::new(&analysis, shape) {
                 Some(encoder) => {
-                    let len = encoder.blob(&weights).len();
+                    let len = len(&encoder);
                     prop_assert!(len < 2 * weights.len());
                     prop_assert!(forced.into_iter().all(|other| len <= other + unforeseen));
                 }

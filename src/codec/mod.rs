@@ -1,17 +1,33 @@
-//! Tensor bytes to Unweight blobs and back.
+//! Tensors to homes and pieces, and back.
 //!
 //! [`Analysis`] counts a tensor's signs and exponents; [`Encoder`] says how it is best coded and codes it, some rows at a time;
-//! [`oracle`] reads a blob back slowly and strictly. Fast reading is the [`crate::kernel`]'s.
+//! [`PieceBuilder`] makes pieces of what it coded; [`oracle`] reads them back slowly and strictly. Fast reading is the
+//! [`crate::kernel`]'s.
 
 mod analysis;
-mod blob;
+mod chunk;
 pub mod constants;
 mod encoder;
+mod encoding;
+mod fillers;
 pub mod oracle;
+mod piece_builder;
+mod piece_layout;
+#[cfg(test)]
+mod samples;
+mod segment;
+mod shape;
 
 pub use analysis::Analysis;
-pub use blob::{BlobLayout, Encoding, Shape};
-pub use encoder::{Chunk, Encoder};
+pub use chunk::Chunk;
+pub use encoder::Encoder;
+pub use encoding::Encoding;
+pub use piece_builder::{Finished, PieceBuilder};
+pub use piece_layout::PieceLayout;
+pub use shape::Shape;
+
+/// Places, or weights, in a block.
+const PLACES: usize = constants::BLOCK as usize;
 
 /// The weight that stands at each place of a block: two vectors of bytes, interleaved, then give natural order.
 const fn weight_at(place: usize) -> usize {

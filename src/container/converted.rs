@@ -1,162 +1,131 @@
-//! Opening a converted file: a GGUF and a pool that agree with each other.
-
-use std::collections::HashMap;
+//! Opening a converted file: a GGUF whose tensors are as the indexes say that are found in it, or beside it.
 
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::carriers;
-use super::gguf::{Gguf, TensorInfo, TensorType};
-use super::layout::{KEY_POOL_CARRIERS, KEY_POOL_TENSOR, KEY_PREFIX, KEY_VERSION};
-use super::pool::{Entry, Index, PoolError, PoolHeader, Stored, VERSION};
-use super::restored::metadata;
+use super::gguf::{Gguf, TensorInfo};
+use super::layout::{KEY_VERSION, metadata};
+use super::rooms::{
+    Carrier, Entry, Group, GroupError, Index, Located, RoomHeader, Stored, VERSION, room_bytes,
+};
+use xxhash_rust::xxh3::xxh3_64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConvertedError {
-    #[error("not an Unweight file: it has no key {KEY_VERSION}")]
+    #[error("not an Unweight file: no tensor of it holds anything of one")]
     NotUnweight,
+    #[error("the tensor with its index is not here; are the other shards beside this file?")]
+    NoIndex,
     #[error("Unweight format version {0}; this program reads version {VERSION}")]
     Version(u32),
-    #[error("metadata key {0:?} is missing or of the wrong type")]
-    Key(&'static str),
-    #[error("the first carrier, tensor {0:?}, is missing")]
-    FirstCarrier(String),
     #[error("tensor {name:?}: {what}")]
     Tensor { name: String, what: &'static str },
-    #[error("the index lists {listed} tensors, the file has {found}")]
-    Count { listed: usize, found: usize },
-    #[error("the pool lists {listed} carriers, the metadata say {said}")]
-    Carriers { listed: u32, said: u32 },
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Group(#[from] GroupError),
 }
 
-/// True if the file has keys of ours, whatever the state of its pool.
+/// True if a file has the marks of a converted one, whatever its state.
 pub fn is_converted(gguf: &Gguf) -> bool {
-    gguf.kv.iter().any(|pair| pair.key.starts_with(KEY_PREFIX))
+    let has_room = |tensor: &TensorInfo| {
+        let room = room_bytes(tensor.ty, &tensor.dims).unwrap_or(0);
+        let bytes = gguf.bytes(tensor);
+        let behind = bytes.len().checked_sub(room as usize).map_or(&[][..], |home| &bytes[home..]);
+        !matches!(RoomHeader::parse(behind), Ok(None))
+    };
+    gguf.kv(KEY_VERSION).is_some_and(|pair| pair.as_u32().is_some()) || gguf.tensors.iter().any(has_room)
 }
 
-/// A converted file whose index has been checked against its tensor infos.
+/// A converted file whose tensors have been checked against its index, or its indexes.
 #[derive(Debug)]
 pub struct Converted<'a> {
     pub gguf: Gguf<'a>,
-    /// The bytes under all carriers.
-    pub pool: &'a [u8],
-    /// Where the pool begins, from the start of the file.
-    pub pool_position: u64,
-    pub header: PoolHeader,
-    pub index: Index,
+    group: Group<'a>,
 }
 
 impl<'a> Converted<'a> {
+    /// Opens `gguf`. `others` are the files that belong to it, if it is one of several shards: indexes and rooms may be there.
+    ///
     /// # Errors
-    /// If the file has no pool of this version, or index and tensor infos contradict each other.
-    pub fn open(gguf: Gguf<'a>) -> Result<Self, ConvertedError> {
-        if !is_converted(&gguf) {
-            return Err(ConvertedError::NotUnweight);
+    /// If nothing of an Unweight file is found, or indexes and tensors contradict each other.
+    pub fn open(gguf: Gguf<'a>, others: &[Gguf<'a>]) -> Result<Self, ConvertedError> {
+        let files = std::iter::once(&gguf).chain(others);
+        let group = Group::gather(files.flat_map(carriers))?;
+        if group.indexes().next().is_none() {
+            return Err(match gguf.kv(KEY_VERSION).and_then(|pair| pair.as_u32()) {
+                None => ConvertedError::NotUnweight,
+                Some(VERSION) => ConvertedError::NoIndex,
+                Some(version) => ConvertedError::Version(version),
+            });
         }
-        let number = |key| gguf.kv(key).and_then(|pair| pair.as_u32()).ok_or(ConvertedError::Key(key));
-        let version = number(KEY_VERSION)?;
-        if version != VERSION {
-            return Err(ConvertedError::Version(version));
-        }
-        let count = number(KEY_POOL_CARRIERS)?;
-        let first = gguf
-            .kv(KEY_POOL_TENSOR)
-            .and_then(|pair| pair.as_str())
-            .ok_or(ConvertedError::Key(KEY_POOL_TENSOR))?;
-        let (position, len) = pool_extent(&gguf, first, count)?;
-        let pool = &gguf.file()[position as usize..(position + len) as usize];
-        let (header, index) = Index::parse(pool)?;
-        if header.carriers != count {
-            return Err(ConvertedError::Carriers { listed: header.carriers, said: count });
-        }
-        let converted = Self { gguf, pool, pool_position: position, header, index };
-        converted.check_agreement(first)?;
+        let converted = Self { gguf, group };
+        converted.check_agreement()?;
         Ok(converted)
     }
 
-    /// The bytes of a blob; empty for a plain tensor.
-    pub fn blob(&self, entry: &Entry) -> &'a [u8] {
-        match entry.stored {
-            Stored::Plain => &[],
-            Stored::Blob { extent, .. } => {
-                &self.pool[extent.offset as usize..(extent.offset + extent.len) as usize]
-            }
-        }
+    /// What an index says of a tensor of this file; `None` for one of no index.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.group.entry(name)
     }
 
-    /// The bytes of a plain tensor, or under a carrier.
-    pub fn declared(&self, entry: &Entry) -> &'a [u8] {
-        self.gguf.tensor(&entry.name).map_or(&[], |tensor| self.gguf.bytes(tensor))
+    /// The parts of a compressed tensor; `None` for one that is not.
+    ///
+    /// # Errors
+    /// If a part is missing.
+    pub fn locate(&self, name: &str) -> Result<Option<Located<'a>>, ConvertedError> {
+        Ok(self.group.locate(name)?)
     }
 
-    /// True if no tool has changed the metadata since the file was converted.
-    pub fn metadata_untouched(&self) -> bool {
-        let metadata = metadata(&self.gguf, self.index.entries.len() as u64);
-        metadata.len() as u64 == self.index.metadata_len && xxh3_64(&metadata) == self.index.metadata_xxh3
+    /// The indexes found, in this file or beside it.
+    pub fn indexes(&self) -> impl Iterator<Item = &Index> {
+        self.group.indexes()
     }
 
-    fn check_agreement(&self, first: &str) -> Result<(), ConvertedError> {
-        let wrong = |entry: &Entry, what| ConvertedError::Tensor { name: entry.name.clone(), what };
-        if self.index.entries.len() != self.gguf.tensors.len() {
-            let (listed, found) = (self.index.entries.len(), self.gguf.tensors.len());
-            return Err(ConvertedError::Count { listed, found });
-        }
-        if let Some(entry) = self.index.carriers().next()
-            && entry.name != first
-        {
-            return Err(wrong(entry, "the first in the index, but not where the pool begins"));
-        }
-        let by_name: HashMap<&str, &TensorInfo> = self.gguf.tensors.iter().map(|t| (t.name, t)).collect();
-        for entry in &self.index.entries {
-            let tensor = by_name
-                .get(entry.name.as_str())
-                .ok_or_else(|| wrong(entry, "in the index, not in the file"))?;
+    /// The index of the original that this file gives back, byte for byte; `None` if a tool has changed it since it was converted.
+    pub fn untouched(&self) -> Option<&Index> {
+        let count = self.gguf.tensors.len();
+        let metadata = metadata(&self.gguf, count as u64);
+        let mut fitting = self.indexes().filter(|index| {
+            index.entries.len() == count
+                && index.entries.iter().all(|entry| self.gguf.tensor(&entry.name).is_some())
+                && index.metadata_len == metadata.len() as u64
+                && index.metadata_xxh3 == xxh3_64(&metadata)
+        });
+        fitting.next()
+    }
+
+    /// The rooms whose carriers are tensors of this file: tensor name, bytes and checksum of what is behind the header.
+    pub fn rooms(&self) -> impl Iterator<Item = (&'a str, &'a [u8], u64)> {
+        self.group.rooms().filter(move |(name, ..)| self.gguf.tensor(name).is_some())
+    }
+
+    /// The bytes of the remainder of an untouched file; empty where there is none.
+    ///
+    /// # Errors
+    /// If its room is missing.
+    pub fn remainder(&self, index: &Index) -> Result<&'a [u8], ConvertedError> {
+        Ok(self.group.remainder(index)?)
+    }
+
+    fn check_agreement(&self) -> Result<(), ConvertedError> {
+        for tensor in &self.gguf.tensors {
+            let Some(entry) = self.entry(tensor.name) else { continue };
+            let wrong = |what| Err(ConvertedError::Tensor { name: entry.name.clone(), what });
             if tensor.dims != entry.dims {
-                return Err(wrong(entry, "its shape differs from that in the index"));
+                return wrong("its shape differs from that in the index");
             }
-            match entry.stored {
-                Stored::Plain if tensor.ty != entry.ty => {
-                    return Err(wrong(entry, "its type differs from that in the index"));
-                }
-                Stored::Plain => {}
-                Stored::Blob { carrier_offset, .. } => {
-                    let offset = self.gguf.position(tensor).checked_sub(self.pool_position);
-                    let inside = carrier_offset < self.pool.len() as u64;
-                    if offset != Some(carrier_offset) || !inside {
-                        return Err(wrong(entry, "its carrier is not where the index says"));
-                    }
-                }
+            if entry.stored == Stored::Plain && tensor.ty != entry.ty {
+                return wrong("its type differs from that in the index");
             }
+            self.locate(tensor.name)?;
         }
         Ok(())
     }
 }
 
-/// Position and length of the run of `count` carriers that begins with tensor `first`.
-fn pool_extent(gguf: &Gguf, first: &str, count: u32) -> Result<(u64, u64), ConvertedError> {
-    let tensor = gguf.tensor(first).ok_or_else(|| ConvertedError::FirstCarrier(first.to_owned()))?;
-    let run: Vec<_> =
-        gguf.by_position().into_iter().filter(|t| t.offset >= tensor.offset).take(count as usize).collect();
-    let missing = ConvertedError::Tensor {
-        name: first.to_owned(),
-        what: "fewer carriers follow it than the metadata say",
-    };
-    let last = run.last().filter(|_| run.len() == count as usize).ok_or(missing)?;
-    for carrier in &run {
-        if ![TensorType::I8, TensorType::I16, TensorType::I64].contains(&carrier.ty) {
-            let what = "stands among the carriers, but its type is none of theirs";
-            return Err(ConvertedError::Tensor { name: carrier.name.to_owned(), what });
-        }
-    }
-    let len = last.offset + last.len - tensor.offset;
-    let run = run.iter().map(|t| (t.dims.elements().unwrap_or(u64::MAX), t.ty));
-    if carriers::capacity(run, gguf.alignment) != Some(len) {
-        return Err(ConvertedError::Tensor {
-            name: first.to_owned(),
-            what: "the carriers do not follow each other",
-        });
-    }
-    Ok((gguf.position(tensor), len))
+fn carriers<'g, 'a>(gguf: &'g Gguf<'a>) -> impl Iterator<Item = Carrier<'a>> + use<'g, 'a> {
+    gguf.tensors.iter().map(|tensor| Carrier {
+        name: tensor.name,
+        ty: tensor.ty,
+        elements: tensor.dims.elements().unwrap_or(0),
+        bytes: gguf.bytes(tensor),
+    })
 }

@@ -3,215 +3,331 @@
 use thiserror::Error;
 
 use super::gguf::value::{push_string, push_u32};
-use super::gguf::{Gguf, MAGIC, TensorType, info_bytes, push_info};
-use super::pool::{Extent, HEADER_BYTES, VERSION, index_bytes};
+use super::gguf::{Gguf, MAGIC, TensorType, push_info};
+use super::rooms::{CARRIER_TYPES, Filling, HEADER_BYTES, Space, VERSION, index_bytes, room_bytes};
 use super::{align, carriers};
 
-pub(super) const KEY_PREFIX: &str = "unweight.";
 pub(super) const KEY_VERSION: &str = "unweight.version";
 const KEY_WRITER: &str = "unweight.writer";
-pub(super) const KEY_POOL_TENSOR: &str = "unweight.pool.tensor";
-pub(super) const KEY_POOL_CARRIERS: &str = "unweight.pool.carriers";
-const KEYS: u64 = 4;
+const KEY_PADDING: &str = "unweight.padding";
 
-/// Blobs begin at file offsets that are multiples of this: a cache line, and the width of the widest vectors.
-const BLOB_ALIGNMENT: u64 = 64;
+/// The keys of a converted file that its original does not have.
+pub const KEYS: [&str; 3] = [KEY_VERSION, KEY_WRITER, KEY_PADDING];
 
-/// What a tensor of the original becomes.
+/// Carriers begin at multiples of this in the file, so that the blocks of their homes do.
+const HOME_ALIGNMENT: u64 = 64;
+
+/// What a tensor needs of rooms, as far as it is known before it is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    Plain,
-    /// A carrier with a blob of this many bytes.
-    Blob(u64),
+pub struct Need {
+    /// Bytes that are expected of all that is not home.
+    pub rest: u64,
+    /// Into how many segments that can be cut.
+    pub segments: u64,
+    /// True if llama.cpp may leave the tensor out.
+    pub optional: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LayoutError {
     #[error("no tensor of this file gains from compression")]
     NothingToCompress,
+    #[error("it has a key {0:?} already")]
+    Key(&'static str),
     #[error("sizes beyond 64 bits")]
     Overflow,
-    #[error("the carriers cannot hold the pool of {0} bytes")]
-    Carriers(u64),
+    #[error("its matrices are too small to hold what has to be written about them")]
+    TooSmall,
 }
 
-/// Where each part of a converted file goes. Positions count from the start of the file, offsets from the start of the pool.
+/// Where each part of a converted file goes. Positions count from the start of the file, in bytes.
 #[derive(Debug)]
 pub struct Layout {
     /// The file up to its data section, padding included.
     pub header: Vec<u8>,
-    /// Per tensor of the original, where its bytes go.
-    pub places: Vec<Place>,
-    pub pool_position: u64,
-    /// Bytes of the pool that mean something.
-    pub pool_len: u64,
+    /// Per tensor of the original, where its bytes, or its carrier, begin.
+    pub positions: Vec<u64>,
+    /// In the order in which they are filled; the index is in the first.
+    pub rooms: Vec<Space>,
+    /// Bytes kept free for the index.
     pub index_len: u64,
-    pub carriers: u32,
-    pub remainder: Option<Extent>,
     pub file_len: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    Plain {
-        position: u64,
-    },
-    Blob {
-        /// From the start of the first carrier.
-        carrier_offset: u64,
-        extent: Extent,
-    },
-}
-
-/// What is known of a converted file before its blobs are: everything up to the pool, and where the first blob may go.
-#[derive(Debug)]
-pub struct Ground {
-    keys: Vec<u8>,
-    header_len: u64,
-    data_start: u64,
-    /// Per tensor that stays plain, where it goes.
-    plain: Vec<u64>,
-    pub pool_position: u64,
-    index_len: u64,
-    /// Where the pool is free.
-    offset: u64,
-}
-
-impl Ground {
-    /// `compressed` says of each tensor of the original whether it becomes a carrier; `writer` names the program.
-    ///
-    /// # Errors
-    /// If nothing is compressed, or sizes overflow.
-    pub fn new(original: &Gguf, compressed: &[bool], writer: &str) -> Result<Self, LayoutError> {
-        assert_eq!(compressed.len(), original.tensors.len(), "one fate per tensor");
-        let tensors = || original.tensors.iter().zip(compressed.iter().copied());
-        let mut blobs = tensors().filter(|(_, compressed)| *compressed);
-        let (first, _) = blobs.next().ok_or(LayoutError::NothingToCompress)?;
-
-        let mut keys = Vec::new();
-        push_u32(&mut keys, KEY_VERSION, VERSION);
-        push_string(&mut keys, KEY_WRITER, writer);
-        push_string(&mut keys, KEY_POOL_TENSOR, first.name);
-        push_u32(&mut keys, KEY_POOL_CARRIERS, 1 + blobs.count() as u32);
-        let infos: u64 = original.tensors.iter().map(|tensor| info_bytes(tensor.name, &tensor.dims)).sum();
-        let header_len = original.metadata_len + keys.len() as u64 + infos;
-        let data_start = align(header_len, original.alignment).ok_or(LayoutError::Overflow)?;
-
-        let mut position = data_start;
-        let mut plain = Vec::new();
-        for (tensor, _) in tensors().filter(|(_, compressed)| !compressed) {
-            plain.push(position);
-            position = advance(position, tensor.len, original.alignment)?;
-        }
-        let index_len =
-            index_bytes(tensors().map(|(tensor, compressed)| (tensor.name, &tensor.dims, compressed)));
-        let offset = HEADER_BYTES + index_len;
-        Ok(Self { keys, header_len, data_start, plain, pool_position: position, index_len, offset })
-    }
-
-    /// Where the next blob begins, from the start of the pool.
-    ///
-    /// # Errors
-    /// If it is beyond 64 bits.
-    pub fn next_blob(&self) -> Result<u64, LayoutError> {
-        let position = self.pool_position.checked_add(self.offset).and_then(|p| align(p, BLOB_ALIGNMENT));
-        Ok(position.ok_or(LayoutError::Overflow)? - self.pool_position)
-    }
-
-    /// Gives `len` bytes to the next blob.
-    ///
-    /// # Errors
-    /// If its end is beyond 64 bits.
-    pub fn place(&mut self, len: u64) -> Result<Extent, LayoutError> {
-        let offset = self.next_blob()?;
-        self.offset = offset.checked_add(len).ok_or(LayoutError::Overflow)?;
-        Ok(Extent { offset, len })
-    }
-}
-
 impl Layout {
-    /// Lays out the converted file of `original`: `fates` has one entry per tensor, `remainder_len` is 0 where there is none, and
-    /// `writer` names the program. Blobs go where [`Ground::place`] puts them, in the order of the tensors.
+    /// Lays out the converted file of `original`: `needs` has one entry per tensor, `None` for one that stays plain; `writer` names
+    /// the program. Rooms suffice for what the tensors are expected to need, and a share of `margin` more.
     ///
     /// # Errors
-    /// If nothing is compressed, or sizes overflow.
+    /// If nothing is compressed, sizes overflow, or the carriers cannot hold all.
     pub fn plan(
         original: &Gguf,
-        fates: &[Fate],
+        needs: &[Option<Need>],
         remainder_len: u64,
+        margin: f64,
         writer: &str,
     ) -> Result<Self, LayoutError> {
-        let compressed: Vec<bool> = fates.iter().map(|fate| *fate != Fate::Plain).collect();
-        let mut ground = Ground::new(original, &compressed, writer)?;
-        let alignment = original.alignment;
-        let tensors = || original.tensors.iter().zip(fates);
-
-        let mut extents = Vec::new();
-        for fate in fates {
-            if let Fate::Blob(len) = *fate {
-                extents.push(ground.place(len)?);
-            }
+        assert_eq!(needs.len(), original.tensors.len(), "one need per tensor");
+        if let Some(key) = KEYS.into_iter().find(|key| original.kv(key).is_some()) {
+            return Err(LayoutError::Key(key));
         }
-        let remainder = if remainder_len > 0 { Some(ground.place(remainder_len)?) } else { None };
-        let Ground { keys, header_len, data_start, plain, pool_position, index_len, offset: pool_len } =
-            ground;
-
-        let elements: Vec<u64> = tensors()
-            .filter(|(_, fate)| **fate != Fate::Plain)
-            .map(|(tensor, _)| tensor.dims.elements().ok_or(LayoutError::Overflow))
-            .collect::<Result<_, _>>()?;
-        let types =
-            carriers::choose(&elements, alignment, pool_len).ok_or(LayoutError::Carriers(pool_len))?;
-
-        let mut header = Vec::with_capacity(data_start as usize);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&original.version.to_le_bytes());
-        header.extend_from_slice(&(original.tensors.len() as u64).to_le_bytes());
-        header.extend_from_slice(&(original.kv.len() as u64 + KEYS).to_le_bytes());
-        for pair in &original.kv {
-            header.extend_from_slice(pair.raw);
+        if needs.iter().all(Option::is_none) {
+            return Err(LayoutError::NothingToCompress);
         }
-        header.extend_from_slice(&keys);
-
-        let mut places = vec![Place::Plain { position: 0 }; fates.len()];
-        let mut plain = plain.into_iter();
-        for (i, (tensor, fate)) in tensors().enumerate() {
-            if *fate == Fate::Plain {
-                let position = plain.next().expect("one position per plain tensor");
-                push_info(&mut header, tensor.name, &tensor.dims, tensor.ty, position - data_start);
-                places[i] = Place::Plain { position };
-            }
-        }
-        let mut position = pool_position;
-        let mut blob_plan = types.iter().zip(extents);
-        for (i, (tensor, fate)) in tensors().enumerate() {
-            if *fate != Fate::Plain {
-                let (&ty, extent) = blob_plan.next().expect("one type and extent per blob");
-                push_info(&mut header, tensor.name, &tensor.dims, ty, position - data_start);
-                places[i] = Place::Blob { carrier_offset: position - pool_position, extent };
-                position = advance(position, bytes_of(tensor.dims.elements(), ty)?, alignment)?;
-            }
-        }
-        debug_assert_eq!(header.len() as u64, header_len);
-        header.resize(data_start as usize, 0);
-        let carriers = types.len() as u32;
-        Ok(Self {
-            header,
-            places,
-            pool_position,
-            pool_len,
-            index_len,
-            carriers,
-            remainder,
-            file_len: position,
-        })
+        let needs: Vec<_> = needs.iter().map(|need| need.map(|need| need.with_margin(margin))).collect();
+        let index_len = most_index_bytes(original, &needs);
+        let plan = RoomPlan { original, needs: &needs, index_len, remainder_len };
+        let types = plan.types()?;
+        let order = file_order(original, &types)?;
+        let (header, positions, file_len) = place(original, &types, &order, writer)?;
+        let rooms = plan.rooms(&types, &order, Some(&positions))?;
+        Ok(Self { header, positions, rooms, index_len, file_len })
     }
 }
 
-fn bytes_of(elements: Option<u64>, ty: TensorType) -> Result<u64, LayoutError> {
-    elements.and_then(|n| n.checked_mul(ty.block_bytes())).ok_or(LayoutError::Overflow)
+impl Need {
+    fn with_margin(self, margin: f64) -> Self {
+        Self { rest: (self.rest as f64 * (1.0 + margin)).ceil() as u64, ..self }
+    }
+}
+
+/// The index where every carrier has a room, and every room ends inside a tensor, which then has one piece more.
+fn most_index_bytes(original: &Gguf, needs: &[Option<Need>]) -> u64 {
+    let rooms = needs.iter().flatten().count() as u64;
+    let tensors = original.tensors.iter().zip(needs);
+    index_bytes(rooms, tensors.map(|(tensor, need)| (tensor.name, &tensor.dims, need.map(|_| 2))))
+}
+
+/// What every piece costs beside its segments: its header, and what fills up its three regions and the space before it.
+const PIECE_OVERHEAD: u64 = HEADER_BYTES + 4 * 64;
+
+/// The choice of carrier types.
+struct RoomPlan<'a> {
+    original: &'a Gguf<'a>,
+    needs: &'a [Option<Need>],
+    index_len: u64,
+    remainder_len: u64,
+}
+
+/// Per tensor of the original, the type of its carrier; `None` for a plain tensor.
+type Types = [Option<TensorType>];
+
+impl RoomPlan<'_> {
+    fn types(&self) -> Result<Vec<Option<TensorType>>, LayoutError> {
+        let narrow = CARRIER_TYPES[0].0;
+        let mut types: Vec<_> = self.needs.iter().map(|need| need.map(|_| narrow)).collect();
+        let has_others = self.needs.iter().flatten().any(|need| !need.optional);
+        for optional in [false, true] {
+            let is_member = |need: &Option<Need>| need.is_some_and(|need| need.optional == optional);
+            let members: Vec<_> = (0..types.len()).filter(|&i| is_member(&self.needs[i])).collect();
+            let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
+            let mut need = 0;
+            while !members.is_empty() {
+                let chosen = carriers::choose(&elements, need).ok_or(LayoutError::TooSmall)?;
+                for (&i, ty) in members.iter().zip(chosen) {
+                    types[i] = Some(ty);
+                }
+                if optional != has_others {
+                    self.make_space_for_index(&members, &mut types)?;
+                }
+                let missing = self.missing(&types, optional)?;
+                if missing == 0 {
+                    break;
+                }
+                let total =
+                    members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
+                need = total
+                    .and_then(|total| total.max(need).checked_add(missing))
+                    .ok_or(LayoutError::Overflow)?;
+            }
+        }
+        Ok(types)
+    }
+
+    fn elements(&self, tensor: usize) -> Result<u64, LayoutError> {
+        self.original.tensors[tensor].dims.elements().ok_or(LayoutError::Overflow)
+    }
+
+    /// Bytes behind the home; 0 for a plain tensor, or beyond 64 bits.
+    fn room_len(&self, tensor: usize, ty: Option<TensorType>) -> u64 {
+        ty.and_then(|ty| room_bytes(ty, &self.original.tensors[tensor].dims)).unwrap_or(0)
+    }
+
+    fn holds_index(&self, room_len: u64) -> bool {
+        let taken = HEADER_BYTES + self.index_len + self.remainder_len + PIECE_OVERHEAD;
+        room_len >= taken
+    }
+
+    /// Gives the largest of some carriers a room for the index if none has one that is large enough.
+    fn make_space_for_index(&self, members: &[usize], types: &mut Types) -> Result<(), LayoutError> {
+        if members.iter().any(|&i| self.holds_index(self.room_len(i, types[i]))) {
+            return Ok(());
+        }
+        let largest = members.iter().copied().max_by_key(|&i| (self.room_len(i, Some(TensorType::I16)), i));
+        let largest = largest.ok_or(LayoutError::TooSmall)?;
+        let wide = CARRIER_TYPES.iter().map(|&(ty, _)| Some(ty));
+        let wide = wide
+            .filter(|&ty| self.holds_index(self.room_len(largest, ty)))
+            .min_by_key(|&ty| self.room_len(largest, ty));
+        types[largest] = wide.ok_or(LayoutError::TooSmall)?;
+        Ok(())
+    }
+
+    /// Rooms in the order in which they are filled: first the one with the index, those that may be left out last. `positions`: where
+    /// the carriers begin, if that is known.
+    fn rooms(
+        &self,
+        types: &Types,
+        order: &[usize],
+        positions: Option<&[u64]>,
+    ) -> Result<Vec<Space>, LayoutError> {
+        let mut rooms = Vec::new();
+        for &carrier in order {
+            let Some(need) = self.needs[carrier] else { continue };
+            let len = self.room_len(carrier, types[carrier]);
+            if len >= HEADER_BYTES {
+                let home =
+                    positions.map_or(0, |positions| positions[carrier]).checked_add(self.elements(carrier)?);
+                let position = home.ok_or(LayoutError::Overflow)?;
+                rooms.push(Space { carrier, position, len, optional: need.optional });
+            }
+        }
+        rooms.sort_by_key(|room| room.optional);
+        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len)) {
+            rooms[..=first].rotate_right(1);
+        }
+        Ok(rooms)
+    }
+
+    /// Bytes for which there is no space in rooms of these types, `optional` ones included or not.
+    fn missing(&self, types: &Types, optional: bool) -> Result<u64, LayoutError> {
+        let order = file_order(self.original, types)?;
+        let rooms = self.rooms(types, &order, None)?;
+        let mut filling = Filling::new(&rooms, self.index_len);
+        let mut missing = pour(&mut filling, self.remainder_len, u64::from(self.remainder_len > 0));
+        let needs = |optional| self.needs.iter().flatten().filter(move |need| need.optional == optional);
+        for need in needs(false) {
+            missing += pour(&mut filling, need.rest, need.segments);
+        }
+        if optional {
+            filling.go_on_with_optional();
+            for need in needs(true) {
+                missing += pour(&mut filling, need.rest, need.segments);
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Bytes that find no space, of `rest` bytes in so many segments.
+fn pour(filling: &mut Filling, rest: u64, segments: u64) -> u64 {
+    let segment = rest.div_ceil(segments.max(1));
+    let mut left = segments;
+    while left > 0 {
+        let Some(free) = filling.free() else { return left.saturating_mul(segment) + PIECE_OVERHEAD };
+        let fit = left.min(free.len.saturating_sub(PIECE_OVERHEAD) / segment.max(1));
+        filling.take(free, if fit > 0 { fit * segment + PIECE_OVERHEAD } else { 0 });
+        left -= fit;
+        if left > 0 {
+            filling.leave();
+        }
+    }
+    0
+}
+
+/// Plain tensors, then carriers; of these, first those behind which the next begins at a multiple of [`HOME_ALIGNMENT`].
+fn file_order(original: &Gguf, types: &Types) -> Result<Vec<usize>, LayoutError> {
+    let bytes = (0..types.len()).map(|i| bytes_of(original, types, i)).collect::<Result<Vec<_>, _>>()?;
+    let mut order: Vec<usize> = (0..types.len()).collect();
+    order.sort_by_key(|&i| {
+        (types[i].is_some(), types[i].is_some() && !bytes[i].is_multiple_of(HOME_ALIGNMENT))
+    });
+    Ok(order)
+}
+
+/// Bytes of a tensor in the converted file.
+fn bytes_of(original: &Gguf, types: &Types, tensor: usize) -> Result<u64, LayoutError> {
+    let info = &original.tensors[tensor];
+    match types[tensor] {
+        None => Ok(info.len),
+        Some(ty) => info.dims.bytes(ty).ok_or(LayoutError::Overflow),
+    }
+}
+
+/// The header, where each tensor begins, and the length of the file.
+fn place(
+    original: &Gguf,
+    types: &Types,
+    order: &[usize],
+    writer: &str,
+) -> Result<(Vec<u8>, Vec<u64>, u64), LayoutError> {
+    let mut offsets = vec![0; types.len()];
+    let (mut end, mut first_carrier) = (0u64, 0);
+    for &i in order {
+        let bytes = bytes_of(original, types, i)?;
+        offsets[i] = end;
+        if types[i].is_none() {
+            first_carrier = advance(end, bytes, original.alignment)?;
+        }
+        end = advance(end, bytes, original.alignment)?;
+    }
+    // As many spaces as it takes for the first carrier to begin where its blocks should.
+    let header = |padding| header(original, types, order, &offsets, writer, padding);
+    let begins_well = |header: &Vec<u8>| (header.len() as u64 + first_carrier).is_multiple_of(HOME_ALIGNMENT);
+    let candidates = std::iter::once(None).chain((0..HOME_ALIGNMENT as usize).map(Some));
+    let header = candidates.map(header).find(begins_well).ok_or(LayoutError::Overflow)?;
+    let start = header.len() as u64;
+    let positions = offsets.iter().map(|offset| start.checked_add(*offset)).collect::<Option<_>>();
+    let file_len = start.checked_add(end).ok_or(LayoutError::Overflow)?;
+    Ok((header, positions.ok_or(LayoutError::Overflow)?, file_len))
+}
+
+/// The file up to its data section.
+fn header(
+    original: &Gguf,
+    types: &Types,
+    order: &[usize],
+    offsets: &[u64],
+    writer: &str,
+    padding: Option<usize>,
+) -> Vec<u8> {
+    let keys = original.kv.len() as u64 + 2 + u64::from(padding.is_some());
+    let mut header = Vec::new();
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&original.version.to_le_bytes());
+    header.extend_from_slice(&(original.tensors.len() as u64).to_le_bytes());
+    header.extend_from_slice(&keys.to_le_bytes());
+    for pair in &original.kv {
+        header.extend_from_slice(pair.raw);
+    }
+    push_u32(&mut header, KEY_VERSION, VERSION);
+    push_string(&mut header, KEY_WRITER, writer);
+    if let Some(spaces) = padding {
+        push_string(&mut header, KEY_PADDING, &" ".repeat(spaces));
+    }
+    for &i in order {
+        let tensor = &original.tensors[i];
+        push_info(&mut header, tensor.name, &tensor.dims, types[i].unwrap_or(tensor.ty), offsets[i]);
+    }
+    let data_start = (header.len() as u64).next_multiple_of(original.alignment);
+    header.resize(data_start as usize, 0);
+    header
 }
 
 fn advance(position: u64, len: u64, alignment: u64) -> Result<u64, LayoutError> {
     position.checked_add(len).and_then(|end| align(end, alignment)).ok_or(LayoutError::Overflow)
+}
+
+/// The metadata that a converted file gives back: the original up to its first tensor info.
+pub(super) fn metadata(converted: &Gguf, tensors: u64) -> Vec<u8> {
+    let kept = || converted.kv.iter().filter(|pair| !KEYS.contains(&pair.key));
+    let mut out = Vec::new();
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&converted.version.to_le_bytes());
+    out.extend_from_slice(&tensors.to_le_bytes());
+    out.extend_from_slice(&(kept().count() as u64).to_le_bytes());
+    for pair in kept() {
+        out.extend_from_slice(pair.raw);
+    }
+    out
 }

@@ -1,12 +1,13 @@
-//! GGUF in and out, and the Unweight pool inside it. No I/O: everything here works on bytes that the caller has mapped or read.
+//! GGUF in and out, and the rooms of an Unweight file inside it. No I/O: everything here works on bytes that the caller has mapped or read.
 
 pub mod carriers;
 pub mod converted;
 mod cursor;
 pub mod gguf;
 pub mod layout;
-pub mod pool;
+pub mod parts;
 pub mod restored;
+pub mod rooms;
 
 /// Rounds `n` up to a multiple of `to` (not zero); `None` beyond 64 bits.
 pub fn align(n: u64, to: u64) -> Option<u64> {

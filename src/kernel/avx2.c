@@ -4,7 +4,7 @@
 
 #define LOOKUP __m256i
 
-UW_INLINE __m256i lookup_of(const uw_tensor *t) { return palette_of(t); }
+UW_INLINE __m256i lookup_of(const uw_piece *piece) { return palette_of(piece); }
 UW_INLINE void lookup_group(const __m256i *palette, const uint8_t *in, uint8_t *out) {
     lookup3_32(*palette, in, 64, out);
     lookup3_32(*palette, in + 32, 64, out + 32);
@@ -25,10 +25,21 @@ UW_INLINE void words_of(const uint8_t *high, const uint8_t *low, const int shift
         for (int q = 0; q < 4; q++) words[q] = _mm256_sub_epi16(words[q], _mm256_set1_epi16(128));
 }
 
+/* Sixteen words from bytes in natural order. */
+UW_INLINE __m256i words_of_16(const uint8_t *high, const uint8_t *low, const int shift) {
+    const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)high));
+    const __m256i l = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)low));
+    return _mm256_sub_epi16(_mm256_or_si256(_mm256_slli_epi16(h, 8), l), _mm256_set1_epi16((short)(shift * 128)));
+}
+
 UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
     __m256i words[4];
     words_of(high, low, shift, words);
     for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(out + 16 * q), words[q]);
+}
+
+UW_INLINE void store_16(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    _mm256_storeu_si256((__m256i *)out, words_of_16(high, low, shift));
 }
 
 #include "segment.h"
@@ -41,27 +52,32 @@ UW_INLINE void store_floats(__m256i words, float *out) {
 }
 
 /* Rows as floats, with zeros to the end of their last block. */
-UW_INLINE void widen_rows(const uw_tensor *t, const int code_bits, const int shift, uint64_t row, uint64_t n, float *out) {
-    const uint64_t padded = uw_padded(t->k);
+UW_INLINE void widen_rows(const uw_piece *piece, const int code_bits, const int shift, uint64_t row, uint64_t n, float *out) {
+    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, padded = uw_padded(piece->k);
     walk w;
-    walk_start(&w, t);
+    walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
+        const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL;
         float *to = out + i * padded;
-        for (uint64_t b = 0; b < t->blocks; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
+        for (uint64_t b = 0; b < full; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
+            if (b % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
             UW_PREFETCH_LINE(low + UW_PREFETCH);
             __m256i words[4];
             words_of(high, low, shift, words);
             for (int q = 0; q < 4; q++) store_floats(words[q], to + 16 * q);
         }
-        memset(out + i * padded + t->k, 0, (padded - t->k) * sizeof *out);
+        if (left == 0) continue;
+        if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
+        UW_PREFETCH_LINE(low + UW_PREFETCH);
+        uint16_t end[UW_BLOCK] = {0};
+        store_end(high, low, left, shift, end);
+        for (int q = 0; q < 4; q++) store_floats(load(end + 16 * q), to + 16 * q);
     }
 }
 
-static void expand_floats(const uw_tensor *t, uint64_t row, uint64_t n, float *out) {
-#define CALL(code_bits, shift) widen_rows(t, code_bits, shift, row, n, out)
-    FOR_EACH_FORM(t, CALL);
+static void expand_floats(const uw_piece *piece, uint64_t row, uint64_t n, float *out) {
+#define CALL(code_bits, shift) widen_rows(piece, code_bits, shift, row, n, out)
+    FOR_EACH_FORM(piece, CALL);
 #undef CALL
 }
 
@@ -137,19 +153,19 @@ UW_INLINE void accumulate(__m256i words, const float *x, __m256 acc[2]) {
     acc[1] = _mm256_fmadd_ps(widen_odd(words), _mm256_loadu_ps(x + 8), acc[1]);
 }
 
-UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift, uw_order order, uint64_t row, uint64_t n,
+UW_INLINE void dot_rows(const uw_piece *piece, const int code_bits, const int shift, uw_order order, uint64_t row, uint64_t n,
                         const float *x, float *y) {
-    const uint64_t full = t->k / UW_BLOCK, left = t->k % UW_BLOCK;
+    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
     walk w;
-    walk_start(&w, t);
+    walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL;
+        const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL;
         const float *xb = x;
         __m256 acc[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
         __m256i words[4];
         for (uint64_t done = 0; done < full;) {
             high = high_bytes(&w, code_bits, row + i, done);
-            uint64_t now = full - done < PIECE_BLOCKS ? full - done : PIECE_BLOCKS;
+            uint64_t now = full - done < STRETCH_BLOCKS ? full - done : STRETCH_BLOCKS;
             for (uint64_t b = 0; b < now; b++, low += UW_BLOCK, high += UW_BLOCK, xb += UW_BLOCK) {
                 UW_PREFETCH_LINE(low + UW_PREFETCH);
                 words_of(high, low, shift, words);
@@ -161,15 +177,13 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
             y[i] = (float)finish_dot(order, acc);
             continue;
         }
-        if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
-        uint16_t tail[UW_BLOCK];
-        words_of(high, low, shift, words);
-        for (int q = 0; q < 4; q++) _mm256_storeu_si256((__m256i *)(tail + 16 * q), words[q]);
-        if (left >= 32) {
-            accumulate(words[0], xb, acc);
-            accumulate(words[1], xb + 16, acc + 2);
-        }
-        y[i] = (float)tail_parted(finish_dot(order, acc), tail, xb, left / 32 * 32, left);
+        if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
+        UW_PREFETCH_LINE(low + UW_PREFETCH);
+        const uint64_t step = left / 32 * 32;
+        for (uint64_t h = 0; h < step; h += 16) accumulate(words_of_16(high + h, low + h, shift), xb + h, acc + h / 8);
+        uint16_t tail[32];
+        store_end(high + step, low + step, left - step, shift, tail);
+        y[i] = (float)tail_parted(finish_dot(order, acc), tail, xb + step, 0, left - step);
     }
 }
 
@@ -237,23 +251,23 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define GEMM dot_16
 #include "gemm.h"
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
 
-static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     if (!is_ours(order)) {
-        others(order)->matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        others(order)->matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
         return;
     }
     if (columns == 1 && is_dot(order)) {
-        matvec(t, order, row, n, prepared, y, scratch);
+        matvec(piece, order, row, n, prepared, y, scratch);
         return;
     }
-    const uint64_t k = t->k, padded = uw_padded(k), tile = tile_rows(t, columns);
+    const uint64_t k = piece->k, padded = uw_padded(k), tile = tile_rows(piece, columns);
     for (uint64_t i = 0; i < n; i += tile) {
         uint64_t rows = n - i < tile ? n - i : tile;
-        if (is_dot(order)) decode_bf16(t, row + i, rows, scratch, padded);
-        else expand_floats(t, row + i, rows, scratch);
+        if (is_dot(order)) decode_bf16(piece, row + i, rows, scratch, padded);
+        else expand_floats(piece, row + i, rows, scratch);
         float *to = y + i;
         switch (order) {
         case UW_TILE_AVX2: tile_8(scratch, padded, rows, prepared, prepared_stride, columns, (k + 7) / 8, k, to, y_stride); break;
@@ -264,13 +278,13 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     }
 }
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
     if (!is_dot(order)) {
-        matmul(t, order, row, n, prepared, 0, 1, y, 0, scratch);
+        matmul(piece, order, row, n, prepared, 0, 1, y, 0, scratch);
         return;
     }
-#define CALL(code_bits, shift) dot_rows(t, code_bits, shift, order, row, n, prepared, y)
-    FOR_EACH_FORM(t, CALL);
+#define CALL(code_bits, shift) dot_rows(piece, code_bits, shift, order, row, n, prepared, y)
+    FOR_EACH_FORM(piece, CALL);
 #undef CALL
 }
 

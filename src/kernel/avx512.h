@@ -9,8 +9,8 @@ typedef struct lookup {
 } lookup;
 #define LOOKUP lookup
 
-UW_INLINE lookup lookup_of(const uw_tensor *t) {
-    const __m256i half = palette_of(t);
+UW_INLINE lookup lookup_of(const uw_piece *piece) {
+    const __m256i half = palette_of(piece);
     return (lookup){_mm512_broadcast_i64x4(half), half};
 }
 
@@ -56,15 +56,30 @@ UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int sh
     _mm512_storeu_si512(out + 32, b);
 }
 
+/* As many words from bytes in natural order as a register of half the width holds. */
+UW_INLINE void store_16(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)high));
+    const __m256i l = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)low));
+    const __m256i stored = _mm256_or_si256(_mm256_slli_epi16(h, 8), l);
+    _mm256_storeu_si256((__m256i *)out, _mm256_sub_epi16(stored, _mm256_set1_epi16((short)(shift * 128))));
+}
+
+/* The same for 32. */
+UW_INLINE __m512i words_of_32(const uint8_t *high, const uint8_t *low, const int shift) {
+    const __m512i h = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)high));
+    const __m512i l = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)low));
+    return _mm512_sub_epi16(_mm512_or_si512(_mm512_slli_epi16(h, 8), l), _mm512_set1_epi16((short)(shift * 128)));
+}
+
 #include "segment.h"
 
 /* Sixteen words to floats in natural order. */
 UW_INLINE __m512 widen(__m256i words) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)); }
 
 /* Rows as words, with zeros to the end of their last block. */
-static void expand(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out) {
-#define CALL(code_bits, shift) decode_rows(t, code_bits, shift, 1, row, n, out, uw_padded(t->k))
-    FOR_EACH_FORM(t, CALL);
+static void expand(const uw_piece *piece, uint64_t row, uint64_t n, uint16_t *out) {
+#define CALL(code_bits, shift) decode_rows(piece, code_bits, shift, 1, row, n, out, uw_padded(piece->k))
+    FOR_EACH_FORM(piece, CALL);
 #undef CALL
 }
 
@@ -162,18 +177,18 @@ UW_INLINE void accumulate(const int bf16, const int half, __m512i a, __m512i b, 
     acc[1] = _mm512_fmadd_ps(widen_odd(b), _mm512_loadu_ps((const float *)x + 48), acc[1]);
 }
 
-UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift, const int bf16, uint64_t row, uint64_t n,
+UW_INLINE void dot_rows(const uw_piece *piece, const int code_bits, const int shift, const int bf16, uint64_t row, uint64_t n,
                         const uint8_t *x, float *y) {
-    const uint64_t full = t->k / UW_BLOCK, left = t->k % UW_BLOCK, x_block = UW_BLOCK * (bf16 ? sizeof(uint16_t) : sizeof(float));
+    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, x_block = UW_BLOCK * (bf16 ? sizeof(uint16_t) : sizeof(float));
     walk w;
-    walk_start(&w, t);
+    walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *low = t->low + (row + i) * t->blocks * UW_BLOCK, *high = NULL, *xb = x;
+        const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL, *xb = x;
         __m512 acc[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         __m512i a, b;
         for (uint64_t done = 0; done < full;) {
             high = high_bytes(&w, code_bits, row + i, done);
-            uint64_t now = full - done < PIECE_BLOCKS ? full - done : PIECE_BLOCKS;
+            uint64_t now = full - done < STRETCH_BLOCKS ? full - done : STRETCH_BLOCKS;
             for (uint64_t j = 0; j < now; j++, low += UW_BLOCK, high += UW_BLOCK, xb += x_block) {
                 UW_PREFETCH_LINE(low + UW_PREFETCH);
                 words_of(high, low, shift, &a, &b);
@@ -181,21 +196,25 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
             }
             done += now;
         }
+        uint64_t rest = left;
         uint16_t tail[UW_BLOCK];
         if (left > 0) {
-            if (full % PIECE_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
-            words_of(high, low, shift, &a, &b);
-            _mm512_storeu_si512(tail, a);
-            _mm512_storeu_si512(tail + 32, b);
-            if (!bf16 && left >= 32) accumulate(bf16, 1, a, b, xb, acc);
+            if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
+            UW_PREFETCH_LINE(low + UW_PREFETCH);
+            if (!bf16 && left >= 32) {
+                a = words_of_32(high, low, shift);
+                accumulate(bf16, 1, a, a, xb, acc);
+                rest -= 32, high += 32, low += 32, xb += 32 * sizeof(float);
+            }
+            store_end(high, low, rest, shift, tail);
         }
 #ifdef __AVX512BF16__
         if (bf16) {
-            y[i] = (float)tail_words(finish_bf16(acc[0], acc[1]), tail, (const uint16_t *)xb, 0, left);
+            y[i] = (float)tail_words(finish_bf16(acc[0], acc[1]), tail, (const uint16_t *)xb, 0, rest);
             continue;
         }
 #endif
-        y[i] = (float)tail_parted(finish_parted(acc[0], acc[1]), tail, (const float *)xb, left / 32 * 32, left);
+        y[i] = (float)tail_parted(finish_parted(acc[0], acc[1]), tail, (const float *)xb, 0, rest);
     }
 }
 
@@ -263,22 +282,22 @@ UW_INLINE void dot_rows(const uw_tensor *t, const int code_bits, const int shift
 #define GEMM dot_f32
 #include "gemm.h"
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
 
-static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     if (!is_ours(order)) {
-        others(order)->matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        others(order)->matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
         return;
     }
     if (columns == 1 && is_dot(order)) {
-        matvec(t, order, row, n, prepared, y, scratch);
+        matvec(piece, order, row, n, prepared, y, scratch);
         return;
     }
-    const uint64_t k = t->k, padded = uw_padded(k), tile = tile_rows(t, columns);
+    const uint64_t k = piece->k, padded = uw_padded(k), tile = tile_rows(piece, columns);
     for (uint64_t i = 0; i < n; i += tile) {
         uint64_t rows = n - i < tile ? n - i : tile;
-        expand(t, row + i, rows, scratch);
+        expand(piece, row + i, rows, scratch);
         float *to = y + i;
         switch (order) {
 #ifdef __AVX512BF16__
@@ -293,25 +312,25 @@ static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n,
     }
 }
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
     if (!is_ours(order)) {
-        others(order)->matvec(t, order, row, n, prepared, y, scratch);
+        others(order)->matvec(piece, order, row, n, prepared, y, scratch);
         return;
     }
     if (!is_dot(order)) {
-        matmul(t, order, row, n, prepared, 0, 1, y, 0, scratch);
+        matmul(piece, order, row, n, prepared, 0, 1, y, 0, scratch);
         return;
     }
 #ifdef __AVX512BF16__
     if (order == UW_DOT_AVX512BF16) {
-#define CALL(code_bits, shift) dot_rows(t, code_bits, shift, 1, row, n, prepared, y)
-        FOR_EACH_FORM(t, CALL);
+#define CALL(code_bits, shift) dot_rows(piece, code_bits, shift, 1, row, n, prepared, y)
+        FOR_EACH_FORM(piece, CALL);
 #undef CALL
         return;
     }
 #endif
-#define CALL(code_bits, shift) dot_rows(t, code_bits, shift, 0, row, n, prepared, y)
-    FOR_EACH_FORM(t, CALL);
+#define CALL(code_bits, shift) dot_rows(piece, code_bits, shift, 0, row, n, prepared, y)
+    FOR_EACH_FORM(piece, CALL);
 #undef CALL
 }
 

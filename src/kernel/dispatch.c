@@ -90,15 +90,15 @@ size_t uw_prepared_bytes(uint64_t k) { return uw_padded(k) * sizeof(float); }
 
 size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(float); }
 
-void uw_decode_bf16(const uw_tensor *t, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-    kernels()->decode_bf16(t, row, n, out, stride);
+void uw_decode_bf16(const uw_piece *piece, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
+    kernels()->decode_bf16(piece, row, n, out, stride);
 }
 
-void uw_decode_f32(const uw_tensor *t, uint64_t row, float *out) {
+void uw_decode_f32(const uw_piece *piece, uint64_t row, float *out) {
     /* The bits go to the upper half of the output and are widened in place, front to back. */
-    uint16_t *bits = (uint16_t *)out + t->k;
-    kernels()->decode_bf16(t, row, 1, bits, t->k);
-    for (uint64_t i = 0; i < t->k; i++) {
+    uint16_t *bits = (uint16_t *)out + piece->k;
+    kernels()->decode_bf16(piece, row, 1, bits, piece->k);
+    for (uint64_t i = 0; i < piece->k; i++) {
         uint16_t b;
         memcpy(&b, bits + i, sizeof b);
         float f = uw_bf16_to_f32(b);
@@ -108,13 +108,13 @@ void uw_decode_f32(const uw_tensor *t, uint64_t row, float *out) {
 
 void uw_prepare(uw_order order, const float *x, uint64_t k, void *prepared) { kernels()->prepare(order, x, k, prepared); }
 
-void uw_matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
-    kernels()->matvec(t, order, row, n, prepared, y, scratch);
+void uw_matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+    kernels()->matvec(piece, order, row, n, prepared, y, scratch);
 }
 
-void uw_matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+void uw_matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                uint64_t columns, float *y, size_t y_stride, void *scratch) {
-    kernels()->matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+    kernels()->matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
 }
 
 void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {

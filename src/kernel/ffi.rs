@@ -4,15 +4,15 @@ use std::ffi::{c_char, c_int, c_void};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct UwTensor {
+pub(super) struct UwPiece {
     pub low: *const u8,
     pub codes: *const u8,
     pub starts: *const u8,
     pub escapes: *const u8,
     pub k: u64,
     pub rows: u64,
-    pub blocks: u64,
     pub segments: u64,
+    pub segment_blocks: u64,
     pub n_escapes: u64,
     pub segment_rows: u32,
     pub code_bits: u32,
@@ -23,20 +23,22 @@ pub(super) struct UwTensor {
 
 unsafe extern "C" {
     pub(super) fn uw_status_text(status: c_int) -> *const c_char;
-    pub(super) fn uw_tensor_open(
-        tensor: *mut UwTensor,
-        blob: *const c_void,
-        len: usize,
+    pub(super) fn uw_piece_open(
+        piece: *mut UwPiece,
+        low: *const c_void,
+        low_length: usize,
+        rest: *const c_void,
+        rest_length: usize,
         k: u64,
         rows: u64,
     ) -> c_int;
-    pub(super) fn uw_decode_bf16(tensor: *const UwTensor, row: u64, n: u64, out: *mut u16, stride: usize);
-    pub(super) fn uw_decode_f32(tensor: *const UwTensor, row: u64, out: *mut f32);
+    pub(super) fn uw_decode_bf16(piece: *const UwPiece, row: u64, n: u64, out: *mut u16, stride: usize);
+    pub(super) fn uw_decode_f32(piece: *const UwPiece, row: u64, out: *mut f32);
     pub(super) fn uw_prepared_bytes(k: u64) -> usize;
     pub(super) fn uw_scratch_bytes(k: u64) -> usize;
     pub(super) fn uw_prepare(order: c_int, x: *const f32, k: u64, prepared: *mut c_void);
     pub(super) fn uw_matvec(
-        tensor: *const UwTensor,
+        piece: *const UwPiece,
         order: c_int,
         row: u64,
         n: u64,
@@ -45,7 +47,7 @@ unsafe extern "C" {
         scratch: *mut c_void,
     );
     pub(super) fn uw_matmul(
-        tensor: *const UwTensor,
+        piece: *const UwPiece,
         order: c_int,
         row: u64,
         n: u64,

@@ -11,7 +11,7 @@ _Static_assert(UW_BLOCK == UW_RUST_BLOCK, "block");
 _Static_assert(UW_GROUP_BLOCKS == UW_RUST_GROUP_BLOCKS, "group");
 _Static_assert(UW_SEGMENT_BLOCKS == UW_RUST_SEGMENT_BLOCKS, "blocks of a segment");
 _Static_assert(UW_SEGMENT_ROWS == UW_RUST_SEGMENT_ROWS, "rows of a segment");
-_Static_assert(UW_HEADER_BYTES == UW_RUST_HEADER_BYTES, "blob header");
+_Static_assert(UW_HEADER_BYTES == UW_RUST_HEADER_BYTES, "piece header");
 _Static_assert(UW_CODE3_BYTES == UW_RUST_CODE3_BYTES, "3-bit codes");
 _Static_assert(UW_CODE4_BYTES == UW_RUST_CODE4_BYTES, "4-bit codes");
 _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
@@ -23,12 +23,12 @@ _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 
 /* One instruction set. The meaning of each function is that of its namesake in unweight.h. */
 typedef struct uw_kernels {
-    void (*decode_bf16)(const uw_tensor *, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
+    void (*decode_bf16)(const uw_piece *, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
     void (*prepare)(uw_order, const float *x, uint64_t k, void *prepared);
-    void (*matvec)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y,
+    void (*matvec)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y,
                    void *scratch);
     void (*plain_matvec)(const uint16_t *weights, uw_order, uint64_t n, uint64_t k, const void *prepared, float *y);
-    void (*matmul)(const uw_tensor *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+    void (*matmul)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch);
 } uw_kernels;
 
@@ -41,13 +41,16 @@ extern const uw_kernels uw_kernels_neon;
 
 #define UW_INLINE static inline __attribute__((always_inline))
 
+/* Blocks that so many weights fill, the last one perhaps in part. */
+static inline uint64_t uw_blocks(uint64_t weights) { return weights / UW_BLOCK + (weights % UW_BLOCK != 0); }
+
 /* Weights to the step of every order; rows in scratch and activations are padded to it with zeros. */
-static inline uint64_t uw_padded(uint64_t k) { return (k + UW_BLOCK - 1) / UW_BLOCK * UW_BLOCK; }
+static inline uint64_t uw_padded(uint64_t k) { return uw_blocks(k) * UW_BLOCK; }
 
 /* vdpbf16ps takes BF16 activations; every other order multiplies floats. */
 static inline int uw_order_is_bf16(uw_order order) { return order == UW_DOT_AVX512BF16 || order == UW_TILE_AVX512BF16; }
 
-/* The weight of a block that stands at a place, in the order of low bytes, codes and escapes. */
+/* The weight of a whole block that stands at a place, in the order of low bytes, codes and escapes. */
 static inline int uw_weight_at(int place) {
     int eighth = place / 8;
     return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;

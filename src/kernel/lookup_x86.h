@@ -61,8 +61,8 @@ UW_INLINE void lookup4_block(__m256i palette, const uint8_t *in, uint8_t *out) {
     _mm256_store_si256((__m256i *)(out + 32), _mm256_shuffle_epi8(palette, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble)));
 }
 
-UW_INLINE __m256i palette_of(const uw_tensor *t) {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t->palette));
+UW_INLINE __m256i palette_of(const uw_piece *piece) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)piece->palette));
 }
 
 #endif

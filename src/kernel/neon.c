@@ -6,7 +6,7 @@
 
 #define LOOKUP uint8x16_t
 
-UW_INLINE uint8x16_t lookup_of(const uw_tensor *t) { return vld1q_u8(t->palette); }
+UW_INLINE uint8x16_t lookup_of(const uw_piece *piece) { return vld1q_u8(piece->palette); }
 
 /* Loops over registers must be unrolled, or they are not registers. */
 #if defined(__clang__)
@@ -74,6 +74,11 @@ UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int sh
     for (int i = 0; i < 8; i++) vst1q_u16(out + 8 * i, words_of(h[i % 4], l[i % 4], i / 4, shift));
 }
 
+UW_INLINE void store_16(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    const uint8x16_t h = vld1q_u8(high), l = vld1q_u8(low);
+    for (int i = 0; i < 2; i++) vst1q_u16(out + 8 * i, words_of(h, l, i, shift));
+}
+
 #include "segment.h"
 
 /* uw_f32_to_bf16() and back. */
@@ -118,19 +123,19 @@ static int tame_activations(const float *x, uint64_t k) {
     return vmaxvq_u32(worst) < (uint32_t)(TAME_TO - TAME_FROM) << 25;
 }
 
-static int tame_palette(const uw_tensor *t) {
+static int tame_palette(const uw_piece *piece) {
     int wild = 0;
-    for (int i = 0; i < 16; i++) wild |= (t->palette[i] & 127) < TAME_FROM || (t->palette[i] & 127) >= TAME_TO;
+    for (int i = 0; i < 16; i++) wild |= (piece->palette[i] & 127) < TAME_FROM || (piece->palette[i] & 127) >= TAME_TO;
     return !wild;
 }
 
 /* The escapes of a segment: pairs of which the second is a high byte. */
-static int tame_escapes(const uw_tensor *t, uint64_t segment) {
+static int tame_escapes(const uw_piece *piece, uint64_t segment) {
     const uint16_t from = TAME_FROM << 9, range = (TAME_TO - TAME_FROM) << 9;
     uint16_t worst = 0;
-    for (uint64_t i = first_escape(t, segment), to = first_escape(t, segment + 1); i < to; i++) {
+    for (uint64_t i = first_escape(piece, segment), to = first_escape(piece, segment + 1); i < to; i++) {
         uint16_t bits;
-        memcpy(&bits, t->escapes + 2 * i, sizeof bits);
+        memcpy(&bits, piece->escapes + 2 * i, sizeof bits);
         uint16_t over = (uint16_t)((uint16_t)(bits << 1) - from);
         worst = over > worst ? over : worst;
     }
@@ -149,53 +154,64 @@ typedef struct rows_at {
 /* Decoders of the segments that rows side by side can be in, and what is known of the whole call. */
 typedef struct product {
     walk walks[SIDE_BY_SIDE];
-    const uw_tensor *t;
-    int tame;                 /* all but the escapes */
-    uint8_t in_row[UW_BLOCK]; /* of a row's last block: 255 for places in the row, 0 for places past its end */
+    const uw_piece *piece;
+    int tame; /* all but the escapes */
 } product;
 
-static void product_start(product *p, const uw_tensor *t) {
-    for (int i = 0; i < SIDE_BY_SIDE; i++) walk_start(&p->walks[i], t);
-    p->t = t;
-    p->tame = tame_palette(t);
-    const int left = (int)(t->k % UW_BLOCK);
-    for (int place = 0; place < UW_BLOCK; place++) p->in_row[place] = uw_weight_at(place) < left ? 255 : 0;
+static void product_start(product *p, const uw_piece *piece) {
+    for (int i = 0; i < SIDE_BY_SIDE; i++) walk_start(&p->walks[i], piece);
+    p->piece = piece;
+    p->tame = tame_palette(piece);
 }
 
 static way way_of(const product *p, uint64_t row, uint64_t n) {
-    const uw_tensor *t = p->t;
+    const uw_piece *piece = p->piece;
     int tame = p->tame;
-    for (uint64_t s = row / t->segment_rows; tame && s <= (row + n - 1) / t->segment_rows; s++) tame = tame_escapes(t, s);
+    for (uint64_t s = row / piece->segment_rows; tame && s <= (row + n - 1) / piece->segment_rows; s++) tame = tame_escapes(piece, s);
     if (tame) return WAY_FUSED;
-    return t->shift ? WAY_ROUNDED_SHIFT : WAY_ROUNDED;
+    return piece->shift ? WAY_ROUNDED_SHIFT : WAY_ROUNDED;
 }
 
 /* Places past the last of n rows hold that row again. */
 static void rows_from(product *p, uint64_t row, uint64_t n, uint64_t block, rows_at *at) {
-    const uw_tensor *t = p->t;
+    const uw_piece *piece = p->piece;
     for (uint64_t r = 0; r < SIDE_BY_SIDE; r++) {
         if (r >= n) {
             at->high[r] = at->high[n - 1];
             at->low[r] = at->low[n - 1];
             continue;
         }
-        walk *w = &p->walks[(row + r) / t->segment_rows % SIDE_BY_SIDE];
-        at->high[r] = t->code_bits == 3 ? high_bytes(w, 3, row + r, block) : high_bytes(w, 4, row + r, block);
-        at->low[r] = t->low + ((row + r) * t->blocks + block) * UW_BLOCK;
+        walk *w = &p->walks[(row + r) / piece->segment_rows % SIDE_BY_SIDE];
+        at->high[r] = piece->code_bits == 3 ? high_bytes(w, 3, row + r, block) : high_bytes(w, 4, row + r, block);
+        at->low[r] = piece->low + (row + r) * piece->k + block * UW_BLOCK;
     }
 }
 
-/* The last block of rows that do not fill it, `blocks` blocks on. Places past their ends get a low byte that makes a finite number
- * of any high byte: activations are zero there, and infinity times zero would not be. */
-typedef uint8_t last_blocks[SIDE_BY_SIDE][UW_BLOCK];
-static void rows_end(const product *p, way way, rows_at *at, uint64_t blocks, last_blocks low) {
-    const uint8x16_t past = vdupq_n_u8(way == WAY_ROUNDED_SHIFT ? 128 : 0);
+/* Bytes of 64 weights from their natural order to that of a block. */
+UW_INLINE void place_block(const uint8_t *natural, uint8_t *out) {
+    for (int q = 0; q < 2; q++) {
+        const uint64x2_t first = vreinterpretq_u64_u8(vld1q_u8(natural + 16 * q)),
+                         second = vreinterpretq_u64_u8(vld1q_u8(natural + 32 + 16 * q));
+        vst1q_u8(out + 32 * q, vreinterpretq_u8_u64(vzip1q_u64(first, second)));
+        vst1q_u8(out + 32 * q + 16, vreinterpretq_u8_u64(vzip2q_u64(first, second)));
+    }
+}
+
+/* The last weights of rows, `blocks` blocks on, made a block like the others. Places past their ends get a low byte that makes a
+ * finite number of any high byte: activations are zero there, and infinity times zero would not be. */
+typedef struct row_ends {
+    uint8_t high[SIDE_BY_SIDE][UW_BLOCK], low[SIDE_BY_SIDE][UW_BLOCK];
+} row_ends;
+
+static void rows_end(const product *p, way way, rows_at *at, uint64_t blocks, row_ends *ends) {
+    uint8_t low[UW_BLOCK];
+    memset(low, way == WAY_ROUNDED_SHIFT ? 128 : 0, sizeof low);
     for (int r = 0; r < SIDE_BY_SIDE; r++) {
-        at->high[r] += blocks * UW_BLOCK;
-        at->low[r] += blocks * UW_BLOCK;
-        for (int i = 0; i < UW_BLOCK; i += 16)
-            vst1q_u8(low[r] + i, vbslq_u8(vld1q_u8(p->in_row + i), vld1q_u8(at->low[r] + i), past));
-        at->low[r] = low[r];
+        memcpy(low, at->low[r] + blocks * UW_BLOCK, p->piece->k % UW_BLOCK);
+        place_block(low, ends->low[r]);
+        place_block(at->high[r] + blocks * UW_BLOCK, ends->high[r]);
+        at->high[r] = ends->high[r];
+        at->low[r] = ends->low[r];
     }
 }
 
@@ -377,10 +393,10 @@ static uint64_t sum_some_columns(way way, uint64_t n, uint64_t columns, const vo
 }
 
 /* Sums of the fused way are twice as large where exponents are stored one too high. */
-static void put_sums(const uw_tensor *t, way way, const float64x2_t sums[PAIRS], uint64_t n, float *y) {
+static void put_sums(const uw_piece *piece, way way, const float64x2_t sums[PAIRS], uint64_t n, float *y) {
     double all[SIDE_BY_SIDE];
     for (int i = 0; i < PAIRS; i++) vst1q_f64(all + 2 * i, sums[i]);
-    for (uint64_t r = 0; r < n; r++) y[r] = (float)(way == WAY_FUSED && t->shift ? all[r] / 2 : all[r]);
+    for (uint64_t r = 0; r < n; r++) y[r] = (float)(way == WAY_FUSED && piece->shift ? all[r] / 2 : all[r]);
 }
 
 static void *expanded_from(way way, void *expanded, uint64_t block) {
@@ -389,61 +405,61 @@ static void *expanded_from(way way, void *expanded, uint64_t block) {
 
 /* Up to SIDE_BY_SIDE rows: added up with one column, or expanded for several. */
 static void take_rows(product *p, way way, uint64_t row, uint64_t n, const float *x, float64x2_t sums[PAIRS], void *expanded) {
-    const uw_tensor *t = p->t;
-    const uint64_t full = t->k / UW_BLOCK, next = SIDE_BY_SIDE * t->blocks * UW_BLOCK;
-    for (uint64_t from = 0; from < t->blocks; from += PIECE_BLOCKS) {
-        const uint64_t whole = full - from < PIECE_BLOCKS ? full - from : PIECE_BLOCKS;
+    const uw_piece *piece = p->piece;
+    const uint64_t full = piece->k / UW_BLOCK, blocks = uw_blocks(piece->k), next = SIDE_BY_SIDE * piece->k;
+    for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
+        const uint64_t whole = full - from < STRETCH_BLOCKS ? full - from : STRETCH_BLOCKS;
         rows_at at;
-        last_blocks low;
+        row_ends ends;
         rows_from(p, row, n, from, &at);
         if (expanded) expand_some_blocks(way, &at, whole, next, expanded_from(way, expanded, from));
         else sum_some_blocks(way, n, &at, whole, next, x + from * UW_BLOCK, sums);
-        if (from + whole == t->blocks || whole == PIECE_BLOCKS) continue;
-        rows_end(p, way, &at, whole, low);
+        if (from + whole == blocks || whole == STRETCH_BLOCKS) continue;
+        rows_end(p, way, &at, whole, &ends);
         if (expanded) expand_some_blocks(way, &at, 1, 0, expanded_from(way, expanded, full));
         else sum_some_blocks(way, n, &at, 1, 0, x + full * UW_BLOCK, sums);
     }
 }
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
     if (order != UW_DOT_PLAIN) {
-        uw_kernels_scalar.matvec(t, order, row, n, prepared, y, scratch);
+        uw_kernels_scalar.matvec(piece, order, row, n, prepared, y, scratch);
         return;
     }
     product p;
-    product_start(&p, t);
-    p.tame = p.tame && tame_activations(prepared, t->k);
+    product_start(&p, piece);
+    p.tame = p.tame && tame_activations(prepared, piece->k);
     for (uint64_t i = 0; i < n; i += SIDE_BY_SIDE) {
         const uint64_t rows = n - i < SIDE_BY_SIDE ? n - i : SIDE_BY_SIDE;
         const way way = way_of(&p, row + i, rows);
         float64x2_t sums[PAIRS] = {vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0)};
         take_rows(&p, way, row + i, rows, prepared, sums, NULL);
-        put_sums(t, way, sums, rows, y + i);
+        put_sums(piece, way, sums, rows, y + i);
     }
 }
 
-static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     if (order != UW_DOT_PLAIN) {
-        uw_kernels_scalar.matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        uw_kernels_scalar.matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
         return;
     }
     if (columns == 1) {
-        matvec(t, order, row, n, prepared, y, scratch);
+        matvec(piece, order, row, n, prepared, y, scratch);
         return;
     }
     const uint8_t *x = prepared;
     product p;
-    product_start(&p, t);
-    for (uint64_t c = 0; p.tame && c < columns; c++) p.tame = tame_activations((const float *)(x + c * prepared_stride), t->k);
+    product_start(&p, piece);
+    for (uint64_t c = 0; p.tame && c < columns; c++) p.tame = tame_activations((const float *)(x + c * prepared_stride), piece->k);
     for (uint64_t i = 0; i < n; i += SIDE_BY_SIDE) {
         const uint64_t rows = n - i < SIDE_BY_SIDE ? n - i : SIDE_BY_SIDE;
         const way way = way_of(&p, row + i, rows);
         take_rows(&p, way, row + i, rows, NULL, NULL, scratch);
         for (uint64_t c = 0, taken; c < columns; c += taken) {
             float64x2_t sums[COLUMNS][PAIRS] = {{vdupq_n_f64(0)}};
-            taken = sum_some_columns(way, rows, columns - c, scratch, t->k, x + c * prepared_stride, prepared_stride, sums);
-            for (uint64_t each = 0; each < taken; each++) put_sums(t, way, sums[each], rows, y + (c + each) * y_stride + i);
+            taken = sum_some_columns(way, rows, columns - c, scratch, piece->k, x + c * prepared_stride, prepared_stride, sums);
+            for (uint64_t each = 0; each < taken; each++) put_sums(piece, way, sums[each], rows, y + (c + each) * y_stride + i);
         }
     }
 }

@@ -6,7 +6,7 @@ typedef struct lookup {
 } lookup;
 #define LOOKUP lookup
 
-static lookup lookup_of(const uw_tensor *t) { return (lookup){t->palette}; }
+static lookup lookup_of(const uw_piece *piece) { return (lookup){piece->palette}; }
 
 /* 3 w bytes hold 8 w codes: two in each byte of each third, and two more in the bits that these leave over, one from each third. */
 static void lookup_part(const lookup *l, const uint8_t *in, uint64_t w, uint8_t *out) {
@@ -34,6 +34,10 @@ static void store_words(const uint8_t *high, const uint8_t *low, int shift, uint
     for (int place = 0; place < UW_BLOCK; place++) out[uw_weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - shift * 128);
 }
 
+static void store_16(const uint8_t *high, const uint8_t *low, int shift, uint16_t *out) {
+    for (int i = 0; i < 16; i++) out[i] = (uint16_t)((high[i] << 8 | low[i]) - shift * 128);
+}
+
 #include "segment.h"
 
 static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) {
@@ -42,20 +46,20 @@ static void prepare(uw_order order, const float *x, uint64_t k, void *prepared) 
     for (uint64_t i = 0; i < k; i++) out[i] = uw_bf16_to_f32(uw_f32_to_bf16(x[i]));
 }
 
-static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     uint16_t *weights = scratch;
     for (uint64_t i = 0; i < n; i++) {
-        if (i % UW_TILE_ROWS == 0) decode_bf16(t, row + i, n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS, weights, t->k);
+        if (i % UW_TILE_ROWS == 0) decode_bf16(piece, row + i, n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS, weights, piece->k);
         for (uint64_t c = 0; c < columns; c++) {
             const float *x = (const float *)((const uint8_t *)prepared + c * prepared_stride);
-            y[c * y_stride + i] = uw_dot_scalar(order, weights + i % UW_TILE_ROWS * t->k, x, t->k);
+            y[c * y_stride + i] = uw_dot_scalar(order, weights + i % UW_TILE_ROWS * piece->k, x, piece->k);
         }
     }
 }
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
-    matmul(t, order, row, n, prepared, 0, 1, y, 0, scratch);
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+    matmul(piece, order, row, n, prepared, 0, 1, y, 0, scratch);
 }
 
 static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {

@@ -5,7 +5,7 @@
 
 #define LOOKUP __m128i
 
-UW_INLINE __m128i lookup_of(const uw_tensor *t) { return _mm_loadu_si128((const __m128i *)t->palette); }
+UW_INLINE __m128i lookup_of(const uw_piece *piece) { return _mm_loadu_si128((const __m128i *)piece->palette); }
 UW_INLINE void lookup_part(const __m128i *palette, const uint8_t *in, uint64_t w, uint8_t *out) {
     if (w == 8) lookup3_16(*palette, in, 8, 8, out);
     else
@@ -21,13 +21,20 @@ UW_INLINE void lookup_block4(const __m128i *palette, const uint8_t *in, uint8_t 
     }
 }
 
+/* The words of 16 places: those of the first 8, and those of the others. */
+UW_INLINE void store_eights(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *first, uint16_t *second) {
+    const __m128i h = _mm_loadu_si128((const __m128i *)high), l = _mm_loadu_si128((const __m128i *)low);
+    const __m128i added = _mm_set1_epi16((short)(shift * 128));
+    _mm_storeu_si128((__m128i *)first, _mm_sub_epi16(_mm_unpacklo_epi8(l, h), added));
+    _mm_storeu_si128((__m128i *)second, _mm_sub_epi16(_mm_unpackhi_epi8(l, h), added));
+}
+
 UW_INLINE void store_words(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
-    for (int q = 0; q < 4; q++) {
-        const __m128i h = _mm_loadu_si128((const __m128i *)(high + 16 * q)), l = _mm_loadu_si128((const __m128i *)(low + 16 * q));
-        const __m128i added = _mm_set1_epi16((short)(shift * 128));
-        _mm_storeu_si128((__m128i *)(out + 8 * q), _mm_sub_epi16(_mm_unpacklo_epi8(l, h), added));
-        _mm_storeu_si128((__m128i *)(out + 32 + 8 * q), _mm_sub_epi16(_mm_unpackhi_epi8(l, h), added));
-    }
+    for (int q = 0; q < 4; q++) store_eights(high + 16 * q, low + 16 * q, shift, out + 8 * q, out + 32 + 8 * q);
+}
+
+UW_INLINE void store_16(const uint8_t *high, const uint8_t *low, const int shift, uint16_t *out) {
+    store_eights(high, low, shift, out, out + 8);
 }
 
 #include "segment.h"
@@ -114,28 +121,28 @@ static void multiply(uw_order order, const uint16_t *words, size_t stride, uint6
 }
 
 /* Rows as words, then as floats: 8 of 2 and of 4 bytes a weight fit the scratch of 16 rows of floats. */
-static void matmul(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch) {
     if (order != UW_DOT_PLAIN && order != UW_DOT_AVX) {
-        uw_kernels_scalar.matmul(t, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
+        uw_kernels_scalar.matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
         return;
     }
-    const uint64_t padded = uw_padded(t->k);
+    const uint64_t padded = uw_padded(piece->k);
     float *wide = scratch;
     uint16_t *words = (uint16_t *)(wide + 2 * PAIRS * padded);
     /* Sums of rows that are not there are formed too, and dropped. */
     memset(wide, 0, 2 * PAIRS * padded * sizeof *wide);
     for (uint64_t i = 0; i < n; i += UW_TILE_ROWS) {
         const uint64_t rows = n - i < UW_TILE_ROWS ? n - i : UW_TILE_ROWS;
-        decode_bf16(t, row + i, rows, words, padded);
+        decode_bf16(piece, row + i, rows, words, padded);
         for (uint64_t r = 0; r < rows; r += 2 * PAIRS)
-            multiply(order, words + r * padded, padded, rows - r < 2 * PAIRS ? rows - r : 2 * PAIRS, t->k, prepared, prepared_stride,
+            multiply(order, words + r * padded, padded, rows - r < 2 * PAIRS ? rows - r : 2 * PAIRS, piece->k, prepared, prepared_stride,
                      columns, y + i + r, y_stride, wide);
     }
 }
 
-static void matvec(const uw_tensor *t, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
-    matmul(t, order, row, n, prepared, 0, 1, y, 0, scratch);
+static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
+    matmul(piece, order, row, n, prepared, 0, 1, y, 0, scratch);
 }
 
 static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {

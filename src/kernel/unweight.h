@@ -1,15 +1,17 @@
 /* unweight.h - decode and compute on Unweight tensors (docs/FORMAT.md, encodings 1 and 2).
  *
- * Ownership: nothing here allocates or frees. A uw_tensor borrows the blob given to uw_tensor_open(), which must stay mapped and
- * unchanged while the uw_tensor is in use. Output and scratch buffers are the caller's.
+ * A piece is some rows of a tensor: their low bytes, which stand in the tensor's home, and the rest, which stands in a room.
  *
- * Bounds: uw_tensor_open() checks every length. After it, no function reads outside the blob or writes outside the stated output,
- * whatever bytes the blob holds; a corrupt blob gives wrong numbers, never a bad access. Row arguments must be in range.
+ * Ownership: nothing here allocates or frees. A uw_piece borrows the bytes given to uw_piece_open(), which must stay mapped and
+ * unchanged while the uw_piece is in use. Output and scratch buffers are the caller's.
  *
- * Threads: every function may be called from any thread at any time; a uw_tensor is read-only after uw_tensor_open().
+ * Bounds: uw_piece_open() checks every length. After it, no function reads outside the bytes given or writes outside the stated
+ * output, whatever these bytes hold; a corrupt piece gives wrong numbers, never a bad access. Row arguments must be in range.
  *
- * Alignment: prepared activations and scratch at multiples of 4; floats and words as their types ask; blobs anywhere. Multiples of 64
- * bytes are faster.
+ * Threads: every function may be called from any thread at any time; a uw_piece is read-only after uw_piece_open().
+ *
+ * Alignment: prepared activations and scratch at multiples of 4; floats and words as their types ask; low bytes and the rest anywhere.
+ * Multiples of 64 bytes are faster.
  */
 #ifndef UNWEIGHT_H
 #define UNWEIGHT_H
@@ -25,33 +27,34 @@ extern "C" {
 #define UW_GROUP_BLOCKS 8      /* blocks whose 3-bit codes are packed together */
 #define UW_SEGMENT_BLOCKS 64   /* most blocks in a segment of several rows */
 #define UW_SEGMENT_ROWS 16     /* most rows in a segment */
-#define UW_HEADER_BYTES 64     /* blob header */
+#define UW_HEADER_BYTES 64     /* header of a piece */
 #define UW_CODE3_BYTES 24      /* codes of one block, 3 bits each */
 #define UW_CODE4_BYTES 32      /* codes of one block, 4 bits each */
 #define UW_TILE_ROWS 16        /* most rows that uw_matmul() decodes at a time; a multiple of every segment's */
 
-/* A checked view of one blob. Fields are the kernel's own; read them, don't write them. */
-typedef struct uw_tensor {
-    const uint8_t *low;        /* low bytes, 64 a block */
+/* A checked view of one piece. Fields are the kernel's own; read them, don't write them. */
+typedef struct uw_piece {
+    const uint8_t *low;        /* low bytes, k a row */
     const uint8_t *codes;      /* of the high bytes, code_bytes a block */
     const uint8_t *starts;     /* u32 per segment: its first escape */
     const uint8_t *escapes;    /* n_escapes times distance and high byte */
     uint64_t k;                /* weights in a row */
     uint64_t rows;
-    uint64_t blocks;           /* blocks in a row */
     uint64_t segments;
+    uint64_t segment_blocks;   /* blocks in a whole segment */
     uint64_t n_escapes;
     uint32_t segment_rows;     /* rows in a segment, a power of two */
     uint32_t code_bits;        /* 3 or 4 */
     uint32_t code_bytes;
     uint32_t shift;            /* 1 if exponents are stored one too high, else 0 */
     uint8_t palette[16];       /* high byte by code; for 3-bit codes the 8 stand twice */
-} uw_tensor;
+} uw_piece;
 
 typedef enum uw_status {
     UW_OK = 0,
     UW_SHORT,                  /* fewer bytes than a header, or than the header's regions need */
-    UW_LENGTH,                 /* more bytes than the header's regions need */
+    UW_LONG,                   /* more bytes than the header's regions need */
+    UW_LOW,                    /* other than k * rows low bytes */
     UW_SHAPE,                  /* header names another shape than the caller */
     UW_CODE,                   /* code size other than 3 or 4 bits */
     UW_OVERFLOW,               /* sizes beyond 64 bits or beyond the address space */
@@ -61,14 +64,16 @@ typedef enum uw_status {
 
 const char *uw_status_text(uw_status status);
 
-/* Fills *tensor from `length` bytes at `blob` that hold `rows` rows of `k` weights. On anything but UW_OK *tensor is unchanged. */
-uw_status uw_tensor_open(uw_tensor *tensor, const void *blob, size_t length, uint64_t k, uint64_t rows);
+/* Fills *piece: `rows` rows of `k` weights, whose low bytes are the `low_length` bytes at `low`, and header, codes, segment starts and
+ * escapes the `rest_length` bytes at `rest`. On anything but UW_OK *piece is unchanged. */
+uw_status uw_piece_open(uw_piece *piece, const void *low, size_t low_length, const void *rest, size_t rest_length, uint64_t k,
+                        uint64_t rows);
 
 /* Rows [row, row + n) as BF16 bits, `stride` elements from one row to the next (stride >= k). Writes exactly k elements a row. */
-void uw_decode_bf16(const uw_tensor *tensor, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
+void uw_decode_bf16(const uw_piece *piece, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
 
 /* One row as F32: exactly k elements. */
-void uw_decode_f32(const uw_tensor *tensor, uint64_t row, float *out);
+void uw_decode_f32(const uw_piece *piece, uint64_t row, float *out);
 
 /* The order in which a sum of products is formed. Sums of floats depend on it, so it follows the program whose results are to be
  * met bit for bit: `dot` orders are those of ggml_vec_dot_bf16, `tile` orders those of tinyBLAS (llamafile_sgemm) in ggml-cpu as
@@ -94,11 +99,11 @@ void uw_prepare(uw_order order, const float *x, uint64_t k, void *prepared);
 /* y[i] = sum over j of weight[row + i][j] * x[j], i in [0, n), x prepared. `scratch` holds uw_scratch_bytes(k) bytes for this
  * thread alone, and need not be initialised. */
 size_t uw_scratch_bytes(uint64_t k);
-void uw_matvec(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
+void uw_matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
 
 /* y[c * y_stride + i] for n rows and `columns` prepared vectors, `prepared_stride` bytes apart (uw_prepared_bytes() or more, a
  * multiple of 4). Same bits as uw_matvec() column by column. */
-void uw_matmul(const uw_tensor *tensor, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
+void uw_matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                uint64_t columns, float *y, size_t y_stride, void *scratch);
 
 /* The same products with plain BF16 rows of k weights, one after the other: what the bytes are saved from. For benchmarks. */

@@ -17,7 +17,7 @@
 
 typedef struct test_case {
     uint64_t k, rows, encoding, length;
-    const uint8_t *blob;
+    const uint8_t *rest, *low; /* `length` and k * rows bytes */
     const uint16_t *weights;
 } test_case;
 
@@ -69,11 +69,12 @@ static const uint8_t *read_case(const uint8_t *at, const uint8_t *end, test_case
     memcpy(&c->rows, at + 8, 8);
     memcpy(&c->encoding, at + 16, 8);
     memcpy(&c->length, at + 24, 8);
-    const size_t left = (size_t)(end - at) - 32;
-    if (c->length > left || c->k * c->rows * 2 > left - c->length) die("the file of cases is cut short");
-    c->blob = at + 32;
-    c->weights = (const uint16_t *)(const void *)(c->blob + c->length);
-    return c->blob + c->length + 2 * c->k * c->rows;
+    const size_t left = (size_t)(end - at) - 32, low = (c->k * c->rows + 7) / 8 * 8, weights = (2 * c->k * c->rows + 7) / 8 * 8;
+    if (c->length > left || low + weights > left - c->length) die("the file of cases is cut short");
+    c->rest = at + 32;
+    c->low = c->rest + c->length;
+    c->weights = (const uint16_t *)(const void *)(c->low + low);
+    return c->low + low + weights;
 }
 
 static int untouched(const void *from, const void *to) {
@@ -83,14 +84,14 @@ static int untouched(const void *from, const void *to) {
 }
 
 /* All rows at once with gaps between them, and each row alone. */
-static const char *check_decode(const uw_tensor *t, const test_case *c) {
+static const char *check_decode(const uw_piece *piece, const test_case *c) {
     const uint64_t k = c->k, rows = c->rows, stride = k + 3;
     for (uint64_t first = 0; first < rows; first += first == 0 ? 1 : 2) {
         const uint64_t n = rows - first;
         uint16_t *out = malloc((n * stride + 8) * sizeof *out);
         if (!out) die("no memory");
         memset(out, CANARY, (n * stride + 8) * sizeof *out);
-        uw_decode_bf16(t, first, first == 0 ? n : 1, out, stride);
+        uw_decode_bf16(piece, first, first == 0 ? n : 1, out, stride);
         int bad = 0;
         for (uint64_t r = 0; r < n; r++) {
             const int written = first == 0 || r == 0;
@@ -101,7 +102,7 @@ static const char *check_decode(const uw_tensor *t, const test_case *c) {
         free(out);
         if (bad) return first == 0 ? "decode" : "decode of one row";
         uint16_t *tight = guard(k * sizeof *tight);
-        uw_decode_bf16(t, first, 1, tight, k);
+        uw_decode_bf16(piece, first, 1, tight, k);
         if (memcmp(tight, c->weights + first * k, k * sizeof *tight) != 0) return "decode to the end";
         release(n_guarded - 1);
     }
@@ -137,17 +138,17 @@ static void fill(float *x, uint64_t k, int kind, uint64_t column) {
 static int same(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }
 
 /* What one instruction set computes for `n` rows from `first` on; y has `stride` floats for each column. */
-static void compute(const uw_tensor *t, uw_isa isa, uw_order order, float *const x[], uint64_t first, uint64_t n, uint64_t columns,
+static void compute(const uw_piece *piece, uw_isa isa, uw_order order, float *const x[], uint64_t first, uint64_t n, uint64_t columns,
                     float *y, uint64_t stride) {
-    const size_t bytes = uw_prepared_bytes(t->k);
+    const size_t bytes = uw_prepared_bytes(piece->k);
     uint8_t *prepared = guard(columns * bytes);
-    void *scratch = guard(uw_scratch_bytes(t->k));
+    void *scratch = guard(uw_scratch_bytes(piece->k));
     uw_isa_set(isa);
-    for (uint64_t c = 0; c < columns; c++) uw_prepare(order, x[c], t->k, prepared + c * bytes);
-    uw_matmul(t, order, first, n, prepared, bytes, columns, y, stride, scratch);
+    for (uint64_t c = 0; c < columns; c++) uw_prepare(order, x[c], piece->k, prepared + c * bytes);
+    uw_matmul(piece, order, first, n, prepared, bytes, columns, y, stride, scratch);
     if (columns > 1) return;
     float *again = guard(n * sizeof *again);
-    uw_matvec(t, order, first, n, prepared, again, scratch);
+    uw_matvec(piece, order, first, n, prepared, again, scratch);
     if (memcmp(again, y, n * sizeof *again) != 0) y[0] = -12345;
 }
 
@@ -158,7 +159,7 @@ static void compute_plain(const test_case *c, uw_isa isa, uw_order order, const 
     uw_plain_matvec(weights, order, c->rows, c->k, prepared, y);
 }
 
-static const char *check_products(const uw_tensor *t, const test_case *c, uw_isa isa, uw_order order, int kind) {
+static const char *check_products(const uw_piece *piece, const test_case *c, uw_isa isa, uw_order order, int kind) {
     static const uint64_t columns[] = {1, 2, 3, 5};
     const uint64_t rows = c->rows;
     const int kept = n_guarded;
@@ -169,7 +170,7 @@ static const char *check_products(const uw_tensor *t, const test_case *c, uw_isa
         if (!x[i]) die("no memory");
         fill(x[i], c->k, kind, i);
     }
-    compute(t, UW_ISA_SCALAR, order, x, 0, rows, MOST_COLUMNS, expected, rows);
+    compute(piece, UW_ISA_SCALAR, order, x, 0, rows, MOST_COLUMNS, expected, rows);
     int bad = 0;
     for (int i = 0; i < 4; i++)
         for (uint64_t first = 0; first < rows; first = 2 * first + 1) {
@@ -177,7 +178,7 @@ static const char *check_products(const uw_tensor *t, const test_case *c, uw_isa
             const uint64_t stride = n + 2, count = (columns[i] - 1) * stride + n;
             const int before = n_guarded;
             float *y = guard(count * sizeof *y);
-            compute(t, isa, order, x, first, n, columns[i], y, stride);
+            compute(piece, isa, order, x, first, n, columns[i], y, stride);
             for (uint64_t column = 0; column < columns[i]; column++) {
                 for (uint64_t r = 0; r < n; r++) bad |= !same(y[column * stride + r], expected[column * rows + first + r]);
                 if (column + 1 < columns[i]) bad |= !untouched(y + column * stride + n, y + (column + 1) * stride);
@@ -197,23 +198,24 @@ static const char *check_products(const uw_tensor *t, const test_case *c, uw_isa
 
 static int check(const test_case *c, int number, uw_isa isa) {
     const char *name = uw_isa_name(isa);
-    uint8_t *blob = guard(c->length);
-    memcpy(blob, c->blob, c->length);
-    uw_tensor t;
-    uw_status status = uw_tensor_open(&t, blob, c->length, c->k, c->rows);
+    uint8_t *rest = guard(c->length), *low = guard(c->k * c->rows);
+    memcpy(rest, c->rest, c->length);
+    memcpy(low, c->low, c->k * c->rows);
+    uw_piece piece;
+    uw_status status = uw_piece_open(&piece, low, c->k * c->rows, rest, c->length, c->k, c->rows);
     const char *wrong = status == UW_OK ? NULL : uw_status_text(status);
     uw_isa_set(isa);
-    if (!wrong) wrong = check_decode(&t, c);
+    if (!wrong) wrong = check_decode(&piece, c);
     for (int order = 0; order < UW_ORDERS; order++)
         for (int kind = 0; kind < KINDS; kind++) {
             /* All of them with few weights, else some. */
             const int few = c->k * c->rows <= FEW_WEIGHTS;
             if (!few && (order != UW_DOT_PLAIN || (kind != USUAL && kind != number % KINDS))) continue;
             if (few && order != UW_DOT_PLAIN && kind != USUAL && kind != WILD) continue;
-            if (!wrong) wrong = check_products(&t, c, isa, (uw_order)order, kind);
+            if (!wrong) wrong = check_products(&piece, c, isa, (uw_order)order, kind);
             if (wrong) {
                 printf("FAIL  %s: %s, order %d, activations %d, k %llu, rows %llu, encoding %llu, shift %u\n", name, wrong, order,
-                       kind, (unsigned long long)c->k, (unsigned long long)c->rows, (unsigned long long)c->encoding, t.shift);
+                       kind, (unsigned long long)c->k, (unsigned long long)c->rows, (unsigned long long)c->encoding, piece.shift);
                 release(0);
                 return 0;
             }
@@ -240,10 +242,11 @@ static int check_all(const uint8_t *bytes, size_t length) {
 }
 
 static void count(const test_case *c, const char *what, const char *isa, uint64_t rows) {
-    uw_tensor t;
+    uw_piece piece;
     int found = 0;
     for (int i = 0; i < UW_ISAS; i++) found |= strcmp(isa, uw_isa_name((uw_isa)i)) == 0 && uw_isa_set((uw_isa)i);
-    if (!found || rows > c->rows || uw_tensor_open(&t, c->blob, c->length, c->k, c->rows) != UW_OK) die("cannot count that");
+    if (!found || rows > c->rows) die("cannot count that");
+    if (uw_piece_open(&piece, c->low, c->k * c->rows, c->rest, c->length, c->k, c->rows) != UW_OK) die("cannot open that");
     const size_t bytes = uw_prepared_bytes(c->k);
     float *x = malloc(c->k * sizeof *x), *y = malloc(4 * rows * sizeof *y + 1);
     uint16_t *out = malloc(rows * c->k * sizeof *out + 1);
@@ -251,9 +254,9 @@ static void count(const test_case *c, const char *what, const char *isa, uint64_
     if (!x || !y || !out || !prepared || !scratch) die("no memory");
     fill(x, c->k, USUAL, 0);
     for (int i = 0; i < 4; i++) uw_prepare(UW_DOT_PLAIN, x, c->k, prepared + (size_t)i * bytes);
-    if (strcmp(what, "decode") == 0) uw_decode_bf16(&t, 0, rows, out, c->k);
-    else if (strcmp(what, "dot") == 0) uw_matvec(&t, UW_DOT_PLAIN, 0, rows, prepared, y, scratch);
-    else if (strcmp(what, "columns") == 0) uw_matmul(&t, UW_DOT_PLAIN, 0, rows, prepared, bytes, 4, y, rows, scratch);
+    if (strcmp(what, "decode") == 0) uw_decode_bf16(&piece, 0, rows, out, c->k);
+    else if (strcmp(what, "dot") == 0) uw_matvec(&piece, UW_DOT_PLAIN, 0, rows, prepared, y, scratch);
+    else if (strcmp(what, "columns") == 0) uw_matmul(&piece, UW_DOT_PLAIN, 0, rows, prepared, bytes, 4, y, rows, scratch);
     else if (strcmp(what, "plain") == 0) uw_plain_matvec(c->weights, UW_DOT_PLAIN, rows, c->k, (const void *)prepared, y);
     else if (strcmp(what, "nothing") != 0) die("count what?");
 }

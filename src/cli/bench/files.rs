@@ -7,12 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use unweight::convert::{convert, restore};
 
 use super::sample::{Sample, ratio};
 use super::{Row, folder_beside, thread_counts};
-use crate::cli::convert;
-use crate::cli::input::Input;
-use crate::cli::restore::restore;
 
 const ZSTD_LEVEL: i32 = 3;
 
@@ -25,7 +23,7 @@ struct Step<'a> {
 }
 
 pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
-    let input = Input::open(original)?;
+    let bytes = fs::metadata(original)?.len();
     let temporary = folder_beside(original)?;
     let path = |name: &str| temporary.path().join(name);
     let copy = || {
@@ -46,9 +44,9 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
         vec![step("copy", 1, "copy", Box::new(copy)), step("zstd -3", 1, "zstd", Box::new(compress))];
     for pool in &pools {
         let threads = pool.current_num_threads();
-        let convert = || pool.install(|| convert::quietly(&input, &path("converted")));
+        let convert = || pool.install(|| Ok(convert(original, &path("converted"), true, &()).map(drop)?));
         let restore =
-            || pool.install(|| restore(&Input::open(&path("converted"))?, &path("restored"), true).map(drop));
+            || pool.install(|| Ok(restore(&path("converted"), &path("restored"), true, &()).map(drop)?));
         steps.push(step("convert", threads, "converted", Box::new(convert)));
         steps.push(step("restore", threads, "restored", Box::new(restore)));
     }
@@ -60,7 +58,7 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
             let start = Instant::now();
             (step.run)()?;
             if round > 0 {
-                rates.push(input.len() as f64 / 1e9 / start.elapsed().as_secs_f64());
+                rates.push(bytes as f64 / 1e9 / start.elapsed().as_secs_f64());
             }
         }
     }

@@ -9,8 +9,6 @@ use serde::Deserialize;
 
 use super::sample::{Sample, ratio};
 use super::{Row, folder_beside, thread_counts};
-use crate::cli::convert;
-use crate::cli::input::Input;
 
 /// Columns in a batch: small ones (speculative decoding, several users), and prompts.
 const BATCHES: &str = "2,4,8,128,512";
@@ -29,10 +27,9 @@ struct Test {
 type Speeds = BTreeMap<(u32, u32), Vec<f64>>;
 
 pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Result<Vec<Row>> {
-    let input = Input::open(original)?;
     let temporary = folder_beside(original)?;
     let compressed = temporary.path().join("compressed.gguf");
-    convert::quietly(&input, &compressed)?;
+    unweight::convert::convert(original, &compressed, true, &())?;
     drop(input);
     let program = folder.join("llama-bench");
     let mut rows = Vec::new();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::TensorType;
 
-/// One to four dimensions, the innermost (row length) first.
+/// Up to four dimensions, the innermost (row length) first. None is one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Dims {
     extent: [u64; 4],
@@ -14,9 +14,9 @@ pub struct Dims {
 impl Dims {
     pub const MAX: usize = 4;
 
-    /// `None` for no dimension or more than four.
+    /// `None` for more than four dimensions.
     pub fn new(dims: &[u64]) -> Option<Self> {
-        if dims.is_empty() || dims.len() > Self::MAX {
+        if dims.len() > Self::MAX {
             return None;
         }
         let mut extent = [1; 4];

@@ -25,7 +25,7 @@ pub enum GgufError {
     TensorName { at: u64 },
     #[error("tensor {0:?} stands twice in the file")]
     DuplicateTensor(String),
-    #[error("tensor {name:?} has {count} dimensions; 1 to 4 are possible")]
+    #[error("tensor {name:?} has {count} dimensions; 4 are the most")]
     Dimensions { name: String, count: u32 },
     #[error("tensor {name:?} has the type id {id}, which ggml does not know")]
     TensorType { name: String, id: u32 },

@@ -89,6 +89,11 @@ impl<'a> Gguf<'a> {
         self.kv.iter().find(|kv| kv.key == key)
     }
 
+    /// The value of a key, if it is a string.
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        self.kv(key).and_then(|kv| kv.as_str())
+    }
+
     /// Where a tensor of this file begins, from the start of the file.
     pub fn position(&self, tensor: &TensorInfo) -> u64 {
         self.data_start + tensor.offset
@@ -195,7 +200,7 @@ fn parse_info<'a>(cursor: &mut Cursor<'a>) -> Result<TensorInfo<'a>, GgufError> 
     let name =
         std::str::from_utf8(cursor.take(n).map_err(truncated)?).map_err(|_| GgufError::TensorName { at })?;
     let count = cursor.u32().map_err(truncated)?;
-    if count == 0 || count as usize > Dims::MAX {
+    if count as usize > Dims::MAX {
         return Err(GgufError::Dimensions { name: name.to_owned(), count });
     }
     let mut extents = [0; Dims::MAX];
@@ -222,9 +227,4 @@ pub(crate) fn push_info(out: &mut Vec<u8>, name: &str, dims: &Dims, ty: TensorTy
     }
     out.extend_from_slice(&ty.id().to_le_bytes());
     out.extend_from_slice(&offset.to_le_bytes());
-}
-
-/// Bytes that [`push_info`] appends.
-pub(crate) fn info_bytes(name: &str, dims: &Dims) -> u64 {
-    8 + name.len() as u64 + 4 + 8 * dims.as_slice().len() as u64 + 4 + 8
 }

@@ -1,14 +1,13 @@
-//! Coding a tensor of a file into a blob, and decoding a blob in a file, a window at a time.
+//! Coding a tensor of a file, and decoding one in a file, a window at a time.
 
-use std::ops::Range;
-
-use anyhow::{Context, Result, ensure};
-use indicatif::ProgressBar;
 use rayon::prelude::*;
-use unweight::codec::{Chunk, Encoder, Shape};
-use unweight::kernel::Tensor;
 
-use super::input::{Input, WINDOW};
+use super::error::{Error, Result};
+use super::progress::Progress;
+use super::source::{Source, WINDOW};
+use crate::codec::{Chunk, Encoder};
+use crate::container::rooms::Located;
+use crate::kernel::Tensor;
 
 /// Memory that passes from one tensor to the next: new memory for each would cost more than the coding.
 #[derive(Default)]
@@ -27,52 +26,54 @@ fn first(buffer: &mut Vec<u16>, len: usize) -> &mut [u16] {
     &mut buffer[..len]
 }
 
-/// Gives the original bytes of the tensor whose blob stands at `range` of `file` to `sink`, in order.
+/// Gives the original bytes of a tensor of `name` with rows of `k` weights to `sink`, in order. Its parts are in the first of `files`,
+/// or in others of them.
 pub fn decode(
     buffers: &mut Buffers,
-    file: &Input,
-    range: Range<u64>,
-    encoding: u32,
-    shape: Shape,
+    files: &[&Source],
+    name: &str,
+    k: u64,
+    located: &Located,
     mut sink: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<()> {
-    let blob = &file.bytes()[range.start as usize..range.end as usize];
-    let tensor = Tensor::open_as(encoding, blob, shape)?;
-    if shape.k == 0 {
+    let tensor = Tensor::open(located.encoding, located.home, k, &located.pieces)
+        .map_err(|error| Error::tensor(&files[0].path, name, error))?;
+    if k == 0 {
         return Ok(());
     }
-    let k = shape.k as usize;
-    let rows_of = |bytes: u64| (bytes / (2 * shape.k)).max(1);
+    let (rows, width) = (tensor.rows(), k as usize);
+    let rows_of = |bytes: u64| (bytes / (2 * k)).max(1);
     let window = rows_of(WINDOW);
     let piece = rows_of(WINDOW / (4 * rayon::current_num_threads() as u64));
     let Buffers { now, next, .. } = buffers;
     let fill = |row: u64, buffer: &mut [u16]| {
-        buffer.par_chunks_mut(piece as usize * k).enumerate().for_each(|(i, part)| {
-            tensor.decode_bf16(row + i as u64 * piece, (part.len() / k) as u64, part);
+        buffer.par_chunks_mut(piece as usize * width).enumerate().for_each(|(i, part)| {
+            tensor.decode_bf16(row + i as u64 * piece, (part.len() / width) as u64, part);
         });
     };
-    let len_at = |row: u64| window.min(shape.rows.saturating_sub(row)) as usize * k;
+    let len_at = |row: u64| window.min(rows.saturating_sub(row)) as usize * width;
+    let parts = || located.pieces.iter().map(|&(_, bytes)| bytes).chain([located.home]);
     fill(0, first(now, len_at(0)));
-    for row in (0..shape.rows).step_by(window as usize) {
+    for row in (0..rows).step_by(window as usize) {
         // The sink has this window while the next is decoded.
         let (weights, ahead) = (&now[..len_at(row)], first(next, len_at(row + window)));
         rayon::join(|| sink(bytemuck::cast_slice(weights)), || fill(row + window, ahead)).0?;
-        file.release(range.clone());
+        parts().for_each(|part| files.iter().for_each(|file| file.release(part)));
         std::mem::swap(now, next);
     }
     Ok(())
 }
 
-/// Codes the tensor whose weights stand at `position` of `file` and returns the length of its blob; its bytes go to `sink`, with
-/// their places in the blob.
+/// Codes the tensor whose weights stand at `position` of `source` and gives the chunks to `sink`, in the order of their rows; with
+/// each its first row.
 pub fn encode(
     buffers: &mut Buffers,
-    file: &Input,
+    source: &Source,
     position: u64,
     encoder: &Encoder,
-    progress: &ProgressBar,
-    sink: impl Fn(u64, &[u8]) -> Result<()> + Sync,
-) -> Result<u64> {
+    progress: &dyn Progress,
+    mut sink: impl FnMut(u64, &Chunk) -> Result<()> + Send,
+) -> Result<()> {
     let shape = encoder.shape;
     let (k, row_bytes) = (shape.k as usize, 2 * shape.k);
     let window = encoder.rows_for(WINDOW);
@@ -81,7 +82,7 @@ pub fn encode(
     // Returns how many chunks are those of this window: the others are kept for later ones.
     let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<usize> {
         let weights = first(now, window.min(shape.rows.saturating_sub(row)) as usize * k);
-        file.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
+        source.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
         let pieces = weights.par_chunks(piece as usize * k);
         let count = pieces.len();
         if chunks.len() < count {
@@ -90,28 +91,18 @@ pub fn encode(
         pieces.zip(chunks).for_each(|(rows, chunk)| encoder.encode_into(rows, chunk));
         Ok(count)
     };
-    let mut escapes = 0;
     let mut count = code(0, chunks)?;
     for row in (0..shape.rows).step_by(window as usize) {
         // One thread writes, since writers of one file wait for each other; the others code the next window meanwhile.
-        let write = || -> Result<u64> {
-            let mut before = escapes;
-            for (i, chunk) in chunks[..count].iter().enumerate() {
-                for (at, bytes) in encoder.regions(row + i as u64 * piece, before, chunk) {
-                    sink(at, &bytes)?;
-                }
-                before += chunk.escapes();
-            }
-            Ok(before)
+        let mut write = || {
+            let mut rows = (row..).step_by(piece as usize);
+            chunks[..count].iter().zip(&mut rows).try_for_each(|(chunk, row)| sink(row, chunk))
         };
-        let (written, coded) = rayon::join(write, || code(row + window, ahead));
-        escapes = written?;
+        let (written, coded) = rayon::join(&mut write, || code(row + window, ahead));
+        written?;
         count = coded?;
         std::mem::swap(chunks, ahead);
-        progress.inc(window.min(shape.rows - row) * row_bytes);
+        progress.advance(window.min(shape.rows - row) * row_bytes);
     }
-    let changed = || format!("{}: changed while it was read", file.path.display());
-    ensure!(u32::try_from(escapes).is_ok(), "{}", changed());
-    sink(0, &encoder.header(escapes))?;
-    encoder.blob_len(escapes).with_context(changed)
+    Ok(())
 }

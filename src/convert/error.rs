@@ -1,0 +1,134 @@
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::container::converted::ConvertedError;
+use crate::container::gguf::GgufError;
+use crate::container::layout::LayoutError;
+use crate::container::parts::PartsError;
+use crate::container::restored::RestoredError;
+use crate::kernel::OpenError;
+
+/// What went wrong, and with which file.
+#[derive(Debug)]
+pub struct Error {
+    pub file: PathBuf,
+    /// Boxed: errors are rare, results are not.
+    pub cause: Box<Cause>,
+}
+
+#[derive(Debug, Error)]
+pub enum Cause {
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("{doing}: {error}")]
+    Doing { doing: &'static str, error: io::Error },
+    #[error("{0}")]
+    Gguf(#[from] GgufError),
+    #[error("{0}")]
+    Converted(#[from] ConvertedError),
+    #[error("{0}")]
+    Layout(#[from] LayoutError),
+    #[error("{0}")]
+    Parts(#[from] PartsError),
+    #[error("{0}")]
+    Restored(#[from] RestoredError),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("tensor {name:?}: {cause}")]
+    Tensor { name: String, cause: TensorCause },
+    #[error("tensor {name:?}: the part of the file that it holds is damaged")]
+    Room { name: String },
+    #[error("the bytes between the tensors: {0}")]
+    Between(String),
+    #[error("every tensor is right, but the whole has another BLAKE3: damaged outside the tensors")]
+    Blake3,
+    #[error("differs from {} at byte {at}{}", other.display(), place(tensor))]
+    Differs { other: PathBuf, at: u64, tensor: Option<String> },
+    #[error("gives back {len} bytes, {} has {other_len}", other.display())]
+    OtherLength { len: u64, other: PathBuf, other_len: u64 },
+    #[error("{0}; this is a defect")]
+    Defect(String),
+}
+
+fn place(tensor: &Option<String>) -> String {
+    tensor.as_ref().map_or_else(|| ", outside the tensors".to_owned(), |name| format!(", in tensor {name:?}"))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TensorCause {
+    #[error("damaged: its checksum is not the original's")]
+    Damaged,
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("its encoding is for BF16, its type is not")]
+    Type,
+    #[error("as written it is not that of the input, which changed meanwhile, or this is a defect")]
+    NotAsRead,
+    #[error("changed while it was read")]
+    Changed,
+}
+
+/// Why a file is not read, not converted, or not written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("not a regular file")]
+    NotRegular,
+    #[error("is a folder")]
+    Folder,
+    #[error("is a link; name the file itself")]
+    Link,
+    #[error("input and output are the same file")]
+    SameFile,
+    #[error("exists already; --force replaces it")]
+    Exists,
+    #[error("compressed already; `unweight-gguf restore` gives the original back")]
+    Converted,
+    #[error("nothing to compress: {0}")]
+    Nothing(&'static str),
+    #[error(
+        "an image or audio encoder (mmproj): llama.cpp reads such files by a loader of its own, which no plugin reaches; it would not run"
+    )]
+    Clip,
+    #[error("it would not get smaller: {before} bytes, {after} compressed; {why}")]
+    NotSmaller { before: u64, after: u64, why: &'static str },
+}
+
+impl Error {
+    pub(super) fn new(file: &Path, cause: impl Into<Cause>) -> Self {
+        Self { file: file.to_owned(), cause: Box::new(cause.into()) }
+    }
+
+    pub(super) fn tensor(file: &Path, name: &str, cause: impl Into<TensorCause>) -> Self {
+        Self::new(file, Cause::Tensor { name: name.to_owned(), cause: cause.into() })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.cause)
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the file in which something went wrong.
+pub(super) trait In<T> {
+    fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<Cause>> In<T> for std::result::Result<T, E> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|error| Error::new(file, error))
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,166 @@
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::NamedTempFile;
+
+use super::error::{Cause, Error, In, Refusal, Result};
+
+/// A file that is written: under a temporary name in the target's folder, and complete or not at all.
+pub struct Output {
+    target: PathBuf,
+    force: bool,
+    temporary: NamedTempFile,
+    _listed: Listed,
+}
+
+impl Output {
+    /// # Errors
+    /// If the target may not be written, or no file can be made, or renamed, in its folder.
+    pub fn create(target: &Path, force: bool, input: &Path) -> Result<Self> {
+        refuse(target, force, input)?;
+        let folder =
+            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let new = || {
+            // What a program that creates files plainly would ask for; the umask does the rest.
+            let mode = Permissions::from_mode(0o666);
+            let file = tempfile::Builder::new().prefix(".unweight-").permissions(mode).tempfile_in(folder);
+            // The message of the error would name the temporary file.
+            let plain = |error: io::Error| Cause::Doing {
+                doing: "cannot create a file there",
+                error: error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error),
+            };
+            file.map_err(plain).in_file(folder)
+        };
+        let temporary = new()?;
+        if let Ok(there) = std::fs::metadata(target) {
+            temporary.as_file().set_permissions(there.permissions()).in_file(target)?;
+        }
+        probe_rename(new()?)
+            .map_err(|error| Cause::Doing { doing: "cannot rename a file there", error })
+            .in_file(folder)?;
+        let _listed = Listed::new(temporary.path());
+        Ok(Self { target: target.to_owned(), force, temporary, _listed })
+    }
+
+    pub fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// The name that it will have.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The name that it has meanwhile.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// # Errors
+    /// If the disk is full, or fails.
+    pub fn write(&self, position: u64, bytes: &[u8]) -> Result<()> {
+        self.file()
+            .write_all_at(bytes, position)
+            .map_err(|error| Cause::Doing { doing: "writing", error })
+            .in_file(&self.target)
+    }
+
+    /// Reserves the length, as a hole.
+    ///
+    /// # Errors
+    /// If the file cannot be so long.
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        self.file()
+            .set_len(len)
+            .map_err(|error| Cause::Doing { doing: "setting its length", error })
+            .in_file(&self.target)
+    }
+
+    /// Makes the file durable, then visible under its name.
+    ///
+    /// # Errors
+    /// If the disk fails, or the target came into being meanwhile.
+    pub fn commit(self) -> Result<()> {
+        let Self { target, force, temporary, _listed } = self;
+        temporary.as_file().sync_all().in_file(&target)?;
+        let renamed = if force { temporary.persist(&target) } else { persist_new(temporary, &target) };
+        renamed.map(drop).map_err(|failure| failure.error).in_file(&target)
+    }
+}
+
+/// Renames without replacing. Some file systems (exFAT, many FUSE ones) can neither do that in one step nor make hard links: there a
+/// file that comes into being in the moment between is replaced.
+fn persist_new(temporary: NamedTempFile, target: &Path) -> std::result::Result<File, tempfile::PersistError> {
+    match temporary.persist_noclobber(target) {
+        Err(failure) if failure.error.kind() != io::ErrorKind::AlreadyExists && !target.exists() => {
+            failure.file.persist(target)
+        }
+        done => done,
+    }
+}
+
+/// # Errors
+/// If `target` may not be written.
+pub fn refuse(target: &Path, force: bool, input: &Path) -> Result<()> {
+    let refused = |refusal| Err(Error::new(target, Cause::Refused(refusal)));
+    // A link is not followed: what it leads to would stay, and the link be lost.
+    if target.is_symlink() {
+        return refused(Refusal::Link);
+    }
+    if target.exists() {
+        let real = |path: &Path| path.canonicalize().in_file(path);
+        if real(target)? == real(input)? {
+            return refused(Refusal::SameFile);
+        }
+        if target.is_dir() {
+            return refused(Refusal::Folder);
+        }
+        if !target.is_file() {
+            return refused(Refusal::NotRegular);
+        }
+        if !force {
+            return refused(Refusal::Exists);
+        }
+    }
+    Ok(())
+}
+
+/// The last step of all is to rename the file; what cannot be done then should be known before the work.
+fn probe_rename(probe: NamedTempFile) -> io::Result<()> {
+    let mut moved = probe.path().as_os_str().to_owned();
+    moved.push("-moved");
+    std::fs::rename(probe.path(), &moved)?;
+    std::fs::remove_file(&moved)
+}
+
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Deletes the temporary files of all work that is under way: for programs that are about to end before it is done.
+pub fn remove_unfinished() {
+    for path in unfinished().drain(..) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// A temporary file in the list of the unfinished.
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Self {
+        unfinished().push(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().retain(|other| *other != self.0);
+    }
+}

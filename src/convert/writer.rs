@@ -1,0 +1,245 @@
+//! Writing a converted file, and proving it.
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::coding::{Buffers, decode, encode};
+use super::error::{Cause, Error, In, Result, TensorCause};
+use super::output::Output;
+use super::placing::Placing;
+use super::progress::{Progress, Stage};
+use super::source::{Source, WINDOW};
+use super::survey::Survey;
+use crate::codec::Encoder;
+use crate::container::converted::Converted;
+use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::layout::{Layout, Need};
+use crate::container::restored::Restored;
+use crate::container::rooms::{
+    Entry, FileId, Free, HEADER_BYTES, Index, Located, Piece, Remainder, Room, RoomHeader, Stored,
+};
+
+/// What `unweight.writer` says.
+const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
+
+/// How much more space than expected is planned for, as a share: how escapes lie is known only when they are coded. Where the first does
+/// not do, the file is written again with the next.
+const MARGINS: [f64; 4] = [1.0 / 4096.0, 1.0 / 512.0, 1.0 / 64.0, 1.0 / 8.0];
+
+/// One original on its way into a converted file.
+pub struct Writer<'a> {
+    pub source: &'a Source,
+    pub gguf: &'a Gguf<'a>,
+    pub survey: &'a Survey,
+    pub progress: &'a dyn Progress,
+}
+
+/// Where coded tensors have been put.
+struct Placed {
+    /// Per tensor of the original; empty for plain ones.
+    pieces: Vec<Vec<Piece>>,
+    remainder: Option<Free>,
+}
+
+impl Writer<'_> {
+    /// # Errors
+    /// If the carriers cannot hold what is compressed.
+    pub fn plan(&self) -> Result<Layout> {
+        self.plan_with(MARGINS[0])
+    }
+
+    fn plan_with(&self, margin: f64) -> Result<Layout> {
+        let needs: Vec<Option<Need>> =
+            self.survey.encoders.iter().map(|encoder| encoder.as_ref().map(|(_, need)| *need)).collect();
+        let remainder = self.survey.remainder.len() as u64;
+        Layout::plan(self.gguf, &needs, remainder, margin, NAME).in_file(&self.source.path)
+    }
+
+    /// Writes everything, and proves it by reading it back: every tensor from the bytes now in the file. Returns its length.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or what is read back is not the original.
+    pub fn write(&self, output: &Output) -> Result<u64> {
+        let bytes = self.gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>();
+        let mut buffers = Buffers::default();
+        for margin in MARGINS {
+            let layout = self.plan_with(margin)?;
+            self.progress.begin(Stage::Writing, 2 * bytes);
+            // What an earlier attempt left would stand where zeros should.
+            output.set_len(0)?;
+            output.set_len(layout.file_len)?;
+            if let Some(placed) = self.place(output, &layout, &mut buffers)? {
+                output.write(0, &layout.header)?;
+                let written = Source::open(output.path())?;
+                self.prove_tensors(output, &written, &layout, &placed, &mut buffers)?;
+                self.write_rooms(output, &written, &layout, placed)?;
+                self.prove_header(output, &written)?;
+                return Ok(layout.file_len);
+            }
+        }
+        let what = "its compressed weights take much more space than expected".to_owned();
+        Err(Error::new(&self.source.path, Cause::Defect(what)))
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo<'_>, Option<&(Encoder, Need)>)> {
+        let encoders = self.survey.encoders.iter().map(Option::as_ref);
+        self.gguf.tensors.iter().zip(encoders).enumerate().map(|(i, (tensor, encoder))| (i, tensor, encoder))
+    }
+
+    /// Writes the bytes of all tensors; `None` if the rooms were too small.
+    fn place(&self, output: &Output, layout: &Layout, buffers: &mut Buffers) -> Result<Option<Placed>> {
+        let mut placing = Placing::new(output, &layout.rooms, layout.index_len);
+        let mut pieces = vec![Vec::new(); self.gguf.tensors.len()];
+        let mut remainder = None;
+        if !self.survey.remainder.is_empty() {
+            remainder = placing.whole(&self.survey.remainder)?;
+            if remainder.is_none() {
+                return Ok(None);
+            }
+        }
+        for optional in [false, true] {
+            if optional {
+                placing.go_on_with_optional();
+            }
+            for (i, tensor, encoder) in self.tensors() {
+                let Some((encoder, need)) = encoder else { continue };
+                if need.optional != optional {
+                    continue;
+                }
+                let mut placing = placing.tensor(encoder, layout.positions[i]);
+                let from = self.gguf.position(tensor);
+                encode(buffers, self.source, from, encoder, self.progress, |row, chunk| {
+                    placing.put(row, chunk)
+                })?;
+                match placing.finish(&self.source.path, tensor.name)? {
+                    Some(found) => pieces[i] = found,
+                    None => return Ok(None),
+                }
+            }
+        }
+        for (i, tensor, encoder) in self.tensors() {
+            if encoder.is_none() {
+                self.copy(output, tensor, layout.positions[i])?;
+            }
+        }
+        Ok(Some(Placed { pieces, remainder }))
+    }
+
+    fn copy(&self, output: &Output, tensor: &TensorInfo, to: u64) -> Result<()> {
+        let from = self.gguf.position(tensor);
+        let mut buffer = vec![0; WINDOW.min(tensor.len) as usize];
+        for at in (0..tensor.len).step_by(WINDOW as usize) {
+            let bytes = &mut buffer[..WINDOW.min(tensor.len - at) as usize];
+            self.source.read(from + at, bytes)?;
+            output.write(to + at, bytes)?;
+            self.progress.advance(bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads all tensors back from the written file and compares them with what the survey saw.
+    fn prove_tensors(
+        &self,
+        output: &Output,
+        written: &Source,
+        layout: &Layout,
+        placed: &Placed,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        for (i, tensor, encoder) in self.tensors() {
+            let position = layout.positions[i];
+            let mut checksum = Xxh3::new();
+            let mut pass = |bytes: &[u8]| {
+                checksum.update(bytes);
+                self.progress.advance(bytes.len() as u64);
+                Ok(())
+            };
+            match encoder {
+                None => written.windows(position..position + tensor.len, pass)?,
+                Some((encoder, _)) => {
+                    let bytes = |from: u64, len: u64| &written.bytes()[from as usize..(from + len) as usize];
+                    let piece = |piece: &Piece| {
+                        let room = layout.rooms[piece.room as usize].position;
+                        (piece.rows, bytes(room + piece.offset, piece.len))
+                    };
+                    let located = Located {
+                        encoding: encoder.encoding.id(),
+                        home: bytes(position, encoder.shape.k * encoder.shape.rows),
+                        pieces: placed.pieces[i].iter().map(piece).collect(),
+                    };
+                    decode(buffers, &[written], tensor.name, encoder.shape.k, &located, &mut pass)?;
+                }
+            }
+            if checksum.digest() != self.survey.xxh3[i] {
+                return Err(Error::tensor(output.target(), tensor.name, TensorCause::NotAsRead));
+            }
+        }
+        Ok(())
+    }
+
+    /// The headers of the rooms, and the index.
+    fn write_rooms(&self, output: &Output, written: &Source, layout: &Layout, placed: Placed) -> Result<()> {
+        let mut rooms = Vec::with_capacity(layout.rooms.len());
+        // The first is to hold the index, whose length does not depend on checksums.
+        let mut index = self.index(placed, &vec![Room { carrier: 0, len: 0, xxh3: 0 }; layout.rooms.len()]);
+        let index_len = index.to_bytes().len() as u64;
+        for (number, space) in layout.rooms.iter().enumerate() {
+            let taken = HEADER_BYTES + if number == 0 { index_len } else { 0 };
+            let xxh3 = written.xxh3(space.position + taken..space.position + space.len)?;
+            rooms.push(Room { carrier: space.carrier as u32, len: space.len, xxh3 });
+        }
+        index.rooms = rooms;
+        let bytes = index.to_bytes();
+        if bytes.len() as u64 != index_len || index_len > layout.index_len {
+            let what = format!("the index has {} bytes, {} are kept free", bytes.len(), layout.index_len);
+            return Err(Error::new(output.target(), Cause::Defect(what)));
+        }
+        let blake3 = blake3::hash(&bytes);
+        let id = FileId(std::array::from_fn(|i| blake3.as_bytes()[i]));
+        for (number, space) in (0..).zip(&layout.rooms) {
+            let (index_len, index_xxh3) = if number == 0 { (index_len, xxh3_64(&bytes)) } else { (0, 0) };
+            let header = RoomHeader { number, id, index_len, index_xxh3 };
+            output.write(space.position, &header.to_bytes())?;
+        }
+        output.write(layout.rooms[0].position + HEADER_BYTES, &bytes)
+    }
+
+    fn index(&self, placed: Placed, rooms: &[Room]) -> Index {
+        let metadata = &self.source.bytes()[..self.gguf.metadata_len as usize];
+        let remainder = placed.remainder.map(|free| Remainder {
+            room: free.room as u32,
+            offset: free.offset,
+            len: self.survey.remainder.len() as u64,
+            xxh3: xxh3_64(&self.survey.remainder),
+        });
+        let entry = |((i, tensor, encoder), pieces): ((usize, &TensorInfo, Option<&(Encoder, Need)>), _)| {
+            let &TensorInfo { name, ty, dims, offset, len } = tensor;
+            let coded =
+                |(encoder, _): &(Encoder, Need)| Stored::Coded { encoding: encoder.encoding.id(), pieces };
+            let stored = encoder.map_or(Stored::Plain, coded);
+            Entry { name: name.to_owned(), ty, dims, offset, len, xxh3: self.survey.xxh3[i], stored }
+        };
+        Index {
+            original_len: self.source.len(),
+            original_blake3: *self.survey.blake3.as_bytes(),
+            metadata_len: self.gguf.metadata_len,
+            metadata_xxh3: xxh3_64(metadata),
+            remainder,
+            rooms: rooms.to_vec(),
+            entries: self.tensors().zip(placed.pieces).map(entry).collect(),
+        }
+    }
+
+    /// The tensors are proved; now what stands around them.
+    fn prove_header(&self, output: &Output, written: &Source) -> Result<()> {
+        let name = output.target();
+        let gguf = Gguf::parse(written.bytes()).in_file(name)?;
+        let converted = Converted::open(gguf, &[]).in_file(name)?;
+        let restored = Restored::of(&converted).in_file(name)?;
+        let header = &self.source.bytes()[..self.gguf.header_len as usize];
+        if restored.original.is_none() || restored.header != header {
+            let what = "the header that it gives back differs from the original's".to_owned();
+            return Err(Error::new(name, Cause::Defect(what)));
+        }
+        Ok(())
+    }
+}
