@@ -20,6 +20,8 @@ check() {
   local name=$1 original=$work/original.gguf compressed=$work/compressed.gguf logits="$stock/logits"
   if ! small "$name" "$original"; then
     echo "SKIPPED  $name: llama.cpp cannot make it: $(reason)"
+  elif [ "$2" = refused ]; then
+    refuses "$name: convert refuses it" "it would not get smaller" "$unweight convert --force $original $compressed"
   elif ! runs "$logits $original $2" "$work/first"; then
     echo "SKIPPED  $name: llama.cpp cannot run it: $(reason)"
   elif ! "$unweight" convert --force "$original" "$compressed" >"$work/errors" 2>&1; then

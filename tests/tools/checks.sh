@@ -7,6 +7,7 @@ cache=${UNWEIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/unweight-gguf}
 release=${CARGO_TARGET_DIR:-$root/target}/release
 unweight=$release/unweight-gguf
 loaded="GGML_BACKEND_PATH=$release/libggml_unweight.so" # before a command: with the plugin
+export GGML_NO_BACKTRACE=1 # a debugger that ggml starts when it aborts would print between the results
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0

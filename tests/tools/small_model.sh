@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The small models that tests/data/architectures.txt describes.
-#   small_model.sh list                  their names, and behind a tab arguments for tests/tools/logits.cpp
+#   small_model.sh list                  their names, and behind a tab arguments for tests/tools/logits.cpp, or "refused"
 #   small_model.sh make NAME OUT BUILD   writes one, with the programs in the folder BUILD (vendor/llama.cpp/build.sh prints it)
 set -euo pipefail
 list=$(dirname "$0")/../data/architectures.txt
