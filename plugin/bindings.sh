@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Writes plugin/src/ggml.rs, the part of ggml's headers that the backend needs. For maintainers, when the pinned ggml changes.
+# Writes plugin/src/host/ggml.rs, the part of ggml's headers that the backend needs. For maintainers, when the pinned ggml changes.
 #   plugin/bindings.sh LLAMA_CPP_SOURCE
 # Needs bindgen (cargo install bindgen-cli) and libclang.
 set -euo pipefail
 source=${1:?usage: plugin/bindings.sh LLAMA_CPP_SOURCE}/ggml
-out=$(dirname "$0")/src/ggml.rs
+out=$(dirname "$0")/src/host/ggml.rs
 headers=$(mktemp -d)
 trap 'rm -rf "$headers"' EXIT
 printf '#include "ggml-backend-impl.h"\n#include "ggml-impl.h"\n' >"$headers/ggml.h"
@@ -16,8 +16,9 @@ version=$(sed -nE 's/^set\(GGML_VERSION_(MAJOR|MINOR) ([0-9]+)\)/\2/p' "$source/
     --default-enum-style consts --no-prepend-enum-name --no-doc-comments --merge-extern-blocks --wrap-unsafe-ops \
     --allowlist-type 'ggml_backend_(reg|device|buffer_type|buffer|dev_props|feature|set_n_threads_t|set_abort_callback_t|get_features_t)' \
     --allowlist-type 'ggml_backend|ggml_custom_op_t|ggml_cgraph' \
-    --allowlist-function 'ggml_(version|op_name|log_internal)' \
-    --allowlist-function 'ggml_backend_(buft_alloc_buffer|buffer_init|buffer_get_usage|cpu_buffer_type|buft_get_alignment)' \
+    --allowlist-function 'ggml_(version|op_name|nbytes|type_size|log_internal)' \
+    --allowlist-function 'ggml_backend_(buft_alloc_buffer|buft_alloc_buffer_n|buft_get_alignment|cpu_buffer_type)' \
+    --allowlist-function 'ggml_backend_(buffer_init|buffer_free|buffer_get_base|tensor_alloc|view_init)' \
     --allowlist-function 'ggml_backend_(dev_by_type|dev_backend_reg|dev_supports_op|dev_init|reg_get_proc_address|graph_compute|free|buft_is_host)' \
     --allowlist-var 'GGML_(BACKEND_API_VERSION|MAX_OP_PARAMS|N_TASKS_MAX|STATUS_.*|BACKEND_DEVICE_TYPE_.*|BACKEND_BUFFER_USAGE_.*|LOG_LEVEL_.*)' \
     -- -I"$source/include" -I"$source/src" -x c

@@ -1,11 +1,11 @@
 //! The parts of the plugin that need no ggml. (Its other tests run in llama.cpp: tests/llama.sh.)
 
-#[path = "../plugin/src/chunks.rs"]
+#[path = "../plugin/src/ops/chunks.rs"]
 mod chunks;
-#[path = "../plugin/src/orders.rs"]
+#[path = "../plugin/src/host/orders.rs"]
 mod orders;
 
-use chunks::{Chunks, Thread};
+use chunks::{Chunks, TILE, Thread, chunk_rows};
 use orders::Orders;
 use unweight::kernel::Order;
 
@@ -33,6 +33,15 @@ fn a_thread_alone_gets_its_own_share_first_and_in_order() {
     let chunks = Chunks::default();
     let dealt: Vec<u64> = std::iter::from_fn(|| chunks.next(Thread { index: 1, count: 2 }, 8)).collect();
     assert_eq!(dealt, [4, 5, 6, 7, 0, 1, 2, 3]);
+}
+
+#[test]
+fn chunks_are_whole_tiles_and_enough_for_all_threads() {
+    for (rows, threads) in [(1, 1), (15, 4), (96, 2), (4096, 2), (151_936, 64)] {
+        let chunk = chunk_rows(rows, threads);
+        assert!(chunk > 0 && chunk.is_multiple_of(TILE), "{rows} rows, {threads} threads");
+        assert!(rows.div_ceil(chunk) >= threads.min(rows.div_ceil(TILE)), "{rows} rows, {threads} threads");
+    }
 }
 
 #[test]

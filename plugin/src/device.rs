@@ -1,14 +1,15 @@
-//! The device and its registration: what it can compute, and how a backend of it is made.
+//! The device and its registration: what llama.cpp calls. Nothing here lets a panic cross into C.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use crate::buffer::{self, Forever};
-use crate::ggml::*;
 use crate::graph::Backend;
-use crate::host;
-use crate::log;
+use crate::host::forever::Forever;
+use crate::host::ggml::*;
+use crate::host::log;
+use crate::support;
+use crate::weights;
 
 const NAME: &CStr = c"Unweight";
 const DESCRIPTION: &CStr = c"losslessly compressed weights, computed on the CPU";
@@ -48,80 +49,15 @@ pub fn device() -> ggml_backend_dev_t {
                 supports_buft: Some(supports_buffer_type),
                 ..Default::default()
             };
-            Forever::new(ggml_backend_device { iface, reg: registration(), context: std::ptr::null_mut() })
+            let device = Forever::new(ggml_backend_device {
+                iface,
+                reg: registration(),
+                context: std::ptr::null_mut(),
+            });
+            weights::make_kinds(device.get());
+            device
         })
         .get()
-}
-
-/// Where a matrix or table of an operation lies.
-pub enum Source {
-    /// Elsewhere: not ours.
-    Other,
-    /// llama.cpp asks, with an empty buffer of ours, whether a weight of this type could be placed with us.
-    Probe,
-    /// Weights that were copied into a buffer of ours instead of being mapped.
-    Copied,
-    Mapped,
-}
-
-pub fn is_carrier(ty: ggml_type) -> bool {
-    [GGML_TYPE_I8, GGML_TYPE_I16, GGML_TYPE_I64].contains(&ty)
-}
-
-pub fn source(tensor: &ggml_tensor) -> Source {
-    // SAFETY: a tensor's buffer is null or alive.
-    let Some(buffer) = (unsafe { tensor.buffer.as_ref() }) else { return Source::Other };
-    if buffer.buft == buffer::mapped() {
-        Source::Mapped
-    } else if buffer.buft != buffer::plain() {
-        Source::Other
-    } else if buffer.size == 0 && tensor.op == GGML_OP_NONE {
-        Source::Probe
-    } else if buffer.usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS {
-        Source::Copied
-    } else {
-        Source::Other
-    }
-}
-
-fn supports(op: &ggml_tensor) -> bool {
-    if op.op == GGML_OP_NONE {
-        return true;
-    }
-    // SAFETY: sources are null or alive.
-    let sources = || op.src.iter().filter_map(|&source| unsafe { source.as_ref() });
-    let ours =
-        |tensor: &ggml_tensor| matches!(source(tensor), Source::Probe | Source::Copied | Source::Mapped);
-    if let Some(weight) = sources().next()
-        && ours(weight)
-        && is_carrier(weight.type_)
-    {
-        return weight.view_src.is_null()
-            && sources().skip(1).all(|other| !ours(other))
-            && product_or_look_up(op);
-    }
-    // Of the weights, only carriers may come to us: the mapped range must begin with the pool.
-    if sources().any(ours) {
-        return false;
-    }
-    // llama.cpp wants flash attention where the layer is, which is the CPU; a mismatch makes it do without.
-    if op.op == GGML_OP_FLASH_ATTN_EXT {
-        return false;
-    }
-    let cpu = host::cpu();
-    // SAFETY: a device, and a live operation.
-    !cpu.is_null() && unsafe { ggml_backend_dev_supports_op(cpu, op) }
-}
-
-fn product_or_look_up(op: &ggml_tensor) -> bool {
-    // SAFETY: sources are null or alive.
-    let Some(second) = (unsafe { op.src[1].as_ref() }) else { return false };
-    let dense_f32 = |tensor: &ggml_tensor| tensor.type_ == GGML_TYPE_F32 && tensor.nb[0] == 4;
-    match op.op {
-        GGML_OP_MUL_MAT | GGML_OP_MUL_MAT_ID => dense_f32(second) && dense_f32(op),
-        GGML_OP_GET_ROWS => second.type_ == GGML_TYPE_I32 && dense_f32(op),
-        _ => false,
-    }
 }
 
 unsafe extern "C" fn reg_name(_: ggml_backend_reg_t) -> *const c_char {
@@ -177,7 +113,7 @@ unsafe extern "C" fn properties(_: ggml_backend_dev_t, props: *mut ggml_backend_
 }
 
 unsafe extern "C" fn buffer_type(_: ggml_backend_dev_t) -> ggml_backend_buffer_type_t {
-    buffer::plain()
+    weights::plain()
 }
 
 unsafe extern "C" fn map(
@@ -187,21 +123,32 @@ unsafe extern "C" fn map(
     _: usize,
 ) -> ggml_backend_buffer_t {
     // SAFETY: llama.cpp frees the buffer before it unmaps the file.
-    unsafe { buffer::map(base, size) }
+    unsafe { weights::map(base, size) }
 }
 
 unsafe extern "C" fn supports_op(_: ggml_backend_dev_t, op: *const ggml_tensor) -> bool {
     // SAFETY: ggml passes a live operation.
-    unsafe { op.as_ref() }.is_some_and(supports)
+    let Some(op) = (unsafe { op.as_ref() }) else { return false };
+    catch_unwind(AssertUnwindSafe(|| support::supports(op))).unwrap_or_else(|_| {
+        log::error("a defect while an operation was looked at");
+        false
+    })
 }
 
 unsafe extern "C" fn supports_buffer_type(_: ggml_backend_dev_t, buft: ggml_backend_buffer_type_t) -> bool {
     // SAFETY: ggml passes a live type.
-    buft == buffer::mapped() || unsafe { ggml_backend_buft_is_host(buft) }
+    buft == weights::compressed() || unsafe { ggml_backend_buft_is_host(buft) }
 }
 
 unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -> ggml_backend_t {
     static GUID: OnceLock<Forever<ggml_guid>> = OnceLock::new();
+    let refused = catch_unwind(weights::settle_own)
+        .unwrap_or_else(|_| vec!["a defect while compressed weights were looked for".to_owned()]);
+    // With others in the process this context may be theirs. Then what is refused is so when a graph on it is laid out.
+    if !refused.is_empty() && !weights::any_compressed() {
+        refused.iter().for_each(|reason| log::error(reason));
+        return std::ptr::null_mut();
+    }
     let Some(backend) = Backend::new() else {
         log::error("the CPU backend that does the other operations cannot be started");
         return std::ptr::null_mut();

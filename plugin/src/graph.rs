@@ -1,57 +1,46 @@
-//! Computing a graph: ours are turned into custom operations, and the CPU backend runs the whole.
+//! Computing a graph: what touches compressed weights is turned into custom operations, and the CPU backend runs the whole.
 
 use std::ffi::{c_int, c_void};
 
 use unweight::kernel::{Order, prepared_bytes};
 
-use crate::buffer;
-use crate::device::{self, Source};
-use crate::experts;
-use crate::ggml::*;
-use crate::host::{self, text};
-use crate::job::{Job, Scratch, Task};
-use crate::log;
-use crate::matmul::{Multiply, Prepare, Shared};
-use crate::pool::Weight;
-use crate::rows::GetRows;
-use crate::view::View;
+use crate::host::cpu::{self, Cpu};
+use crate::host::ggml::*;
+use crate::host::log;
+use crate::host::text::name;
+use crate::ops::experts;
+use crate::ops::job::{Job, Task};
+use crate::ops::matmul::{Multiply, Prepare};
+use crate::ops::prepared::Shared;
+use crate::ops::rows::GetRows;
+use crate::ops::scratch::Scratch;
+use crate::ops::spell::{Spell, spelled, spelled_bytes};
+use crate::ops::view::View;
+use crate::ops::way::{Way, way};
+use crate::weights::{Rows, shown};
+
+/// Where what is spelled out of one source begins in the room for all.
+const SPELLED_ALIGNMENT: usize = 64;
 
 /// One backend, as ggml's scheduler holds it: used by one thread at a time.
 pub struct Backend {
-    cpu: ggml_backend_t,
+    cpu: Cpu,
     prepared: Scratch,
+    spelled: Scratch,
 }
 
 impl Backend {
     /// `None` if the program has no CPU backend.
     pub fn new() -> Option<Self> {
-        let device = host::cpu();
-        if device.is_null() {
-            return None;
-        }
-        // SAFETY: a device of ggml's; no parameters.
-        let cpu = unsafe { ggml_backend_dev_init(device, std::ptr::null()) };
-        (!cpu.is_null()).then(|| Self { cpu, prepared: Scratch::default() })
+        Some(Self { cpu: Cpu::new()?, prepared: Scratch::default(), spelled: Scratch::default() })
     }
 
     pub fn set_threads(&mut self, threads: c_int) {
-        // SAFETY: this is the type of the function of this name, by ggml-backend.h.
-        let set: ggml_backend_set_n_threads_t =
-            unsafe { std::mem::transmute(host::cpu_function(c"ggml_backend_set_n_threads")) };
-        if let Some(set) = set {
-            // SAFETY: `cpu` is a CPU backend.
-            unsafe { set(self.cpu, threads) }
-        }
+        self.cpu.set_threads(threads);
     }
 
     pub fn set_abort_callback(&mut self, callback: ggml_abort_callback, data: *mut c_void) {
-        // SAFETY: this is the type of the function of this name, by ggml-backend.h.
-        let set: ggml_backend_set_abort_callback_t =
-            unsafe { std::mem::transmute(host::cpu_function(c"ggml_backend_set_abort_callback")) };
-        if let Some(set) = set {
-            // SAFETY: `cpu` is a CPU backend.
-            unsafe { set(self.cpu, callback, data) }
-        }
+        self.cpu.set_abort_callback(callback, data);
     }
 
     /// Computes the graph; its nodes are the same before and after.
@@ -62,7 +51,7 @@ impl Backend {
         // SAFETY: a graph has as many nodes as it says, and they are alive.
         let nodes = unsafe { std::slice::from_raw_parts(graph.nodes, graph.n_nodes as usize) };
         // SAFETY: as above.
-        let plan = unsafe { Plan::of(nodes, &mut self.prepared) };
+        let plan = unsafe { Plan::of(nodes, &mut self.prepared, &mut self.spelled) };
         let mut plan = match plan {
             Ok(plan) => plan,
             Err(cause) => {
@@ -81,19 +70,12 @@ impl Backend {
             ..*graph
         };
         // SAFETY: every node of the view is alive, and so are the jobs until the plan is dropped.
-        let status = unsafe { ggml_backend_graph_compute(self.cpu, &mut view) };
+        let status = unsafe { self.cpu.compute(&mut view) };
         if status == GGML_STATUS_SUCCESS && plan.jobs.iter().any(|job| job.failed()) {
             log::error("a graph asks for rows or experts that the model does not have");
             return GGML_STATUS_FAILED;
         }
         status
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        // SAFETY: made in `new`, freed once.
-        unsafe { ggml_backend_free(self.cpu) }
     }
 }
 
@@ -103,25 +85,30 @@ struct Plan<'a> {
     /// Boxed: the nodes hold pointers to them.
     #[allow(clippy::vec_box)]
     jobs: Vec<Box<Job<'a>>>,
-    /// Nodes that the original does not have.
+    /// Nodes and sources that the original does not have.
     #[allow(clippy::vec_box)]
     added: Vec<Box<ggml_tensor>>,
     changed: Vec<Changed>,
+    /// The vectors that stand prepared at this point of the graph.
+    standing: Option<(*mut ggml_tensor, Order)>,
 }
 
+/// What of a node is changed, as it was.
 struct Changed {
     node: *mut ggml_tensor,
     op: ggml_op,
     params: [i32; 16],
+    src: [*mut ggml_tensor; 10],
 }
 
 impl Drop for Plan<'_> {
     fn drop(&mut self) {
-        for &Changed { node, op, params } in &self.changed {
+        for &Changed { node, op, params, src } in &self.changed {
             // SAFETY: the node is alive as long as the graph.
             unsafe {
                 (*node).op = op;
                 (*node).op_params = params;
+                (*node).src = src;
             }
         }
     }
@@ -129,91 +116,132 @@ impl Drop for Plan<'_> {
 
 impl<'a> Plan<'a> {
     /// # Safety
-    /// The nodes must be alive and used by nobody else, and `prepared` stay where it is, while the plan is.
-    unsafe fn of(nodes: &[*mut ggml_tensor], prepared: &mut Scratch) -> Result<Self, String> {
+    /// The nodes must be alive and used by nobody else, and the scratch areas stay where they are, while the plan is.
+    unsafe fn of(
+        nodes: &[*mut ggml_tensor],
+        prepared: &mut Scratch,
+        spelled: &mut Scratch,
+    ) -> Result<Self, String> {
         // SAFETY: nodes are alive.
-        let most = nodes.iter().map(|&node| unsafe { prepared_for(&*node) }).max().unwrap_or(0);
-        let shared = Shared::new(prepared.bytes(most));
+        let ways = || nodes.iter().map(|&node| unsafe { way(&*node) }.map(|way| (node, way)));
+        let (mut most_prepared, mut most_spelled) = (0, 0);
+        for item in ways() {
+            // SAFETY: as above.
+            let (node, way) = item.map(|(node, way)| (unsafe { &*node }, way))?;
+            most_prepared = most_prepared.max(prepared_for(node, &way));
+            most_spelled =
+                most_spelled.max(spelled_for(node, &way).ok_or("a weight too large to be spelled out")?);
+        }
+        let shared = Shared::new(prepared.bytes(most_prepared));
+        let room =
+            spelled.try_bytes(most_spelled).ok_or("no memory for weights that have to be spelled out")?;
         let mut plan = Self {
             nodes: Vec::with_capacity(nodes.len() + nodes.len() / 4),
             jobs: Vec::new(),
             added: Vec::new(),
             changed: Vec::new(),
+            standing: None,
         };
-        // The vectors that stand in `prepared` at this point of the graph.
-        let mut standing = None;
-        for &node in nodes {
-            // SAFETY: nodes are alive.
-            match unsafe { carrier(&*node) } {
-                Carrier::None => plan.nodes.push(node),
-                Carrier::Copied(name) => {
-                    return Err(format!(
-                        "tensor {name:?} is compressed and can only be used where it is mapped: load the model with mmap \
-                         (its default; -lm mmap or mmap+mlock)"
-                    ));
-                }
+        for item in ways() {
+            match item? {
+                (node, Way::Cpu) => plan.nodes.push(node),
+                // SAFETY: as above; these are the node's weights.
+                (node, Way::Kernel(rows)) => unsafe { plan.take(node, rows, shared)? },
                 // SAFETY: as above.
-                Carrier::Mapped(weight) => unsafe { plan.take(node, weight, shared, &mut standing)? },
+                (node, Way::Spelled) => unsafe { plan.spell_out(node, room) },
             }
         }
         Ok(plan)
     }
 
+    /// A node for our kernels.
+    ///
     /// # Safety
-    /// As for [`Plan::of`]; `node` is a product or look-up on `weight`.
-    unsafe fn take(
-        &mut self,
-        node: *mut ggml_tensor,
-        weight: &'a Weight,
-        shared: Shared,
-        standing: &mut Option<(*mut ggml_tensor, Order)>,
-    ) -> Result<(), String> {
+    /// As for [`Plan::of`]; `node` is a product or look-up on `rows`.
+    unsafe fn take(&mut self, node: *mut ggml_tensor, rows: Rows<'a>, shared: Shared) -> Result<(), String> {
         // SAFETY: nodes and their sources are alive.
         let (op, sources, view) = unsafe { ((*node).op, (*node).src, View::of(&*node)) };
         // SAFETY: as above; these operations have two sources.
-        let [matrix, second] = unsafe { [View::of(&*sources[0]), View::of(&*sources[1])] };
+        let second = unsafe { View::of(&*sources[1]) };
         let (before, task) = match op {
-            GGML_OP_GET_ROWS => (None, GetRows::new(weight, &matrix, second, view).map(Task::GetRows)),
+            GGML_OP_GET_ROWS => (None, GetRows::new(rows, second, view).map(Task::GetRows)),
             GGML_OP_MUL_MAT => {
-                let order = host::orders().product(matrix.ne[1], second.ne[1]);
+                let order = cpu::orders().product(rows.extents[0], second.ne[1]);
                 let several = second.ne[1] > 1;
-                let fresh = several && *standing != Some((sources[1], order));
+                let fresh = several && self.standing != Some((sources[1], order));
                 if fresh {
-                    *standing = Some((sources[1], order));
+                    self.standing = Some((sources[1], order));
                 }
                 let before = fresh.then_some(Task::Prepare(Prepare { order, x: second, prepared: shared }));
-                let multiply = Multiply::new(weight, &matrix, second, view, order, several.then_some(shared));
+                let multiply = Multiply::new(rows, second, view, order, several.then_some(shared));
                 (before, multiply.map(Task::Multiply))
             }
             GGML_OP_MUL_MAT_ID => {
-                *standing = None;
+                self.standing = None;
                 // SAFETY: this operation has three sources.
                 let ids = unsafe { View::of(&*sources[2]) };
-                let steps =
-                    experts::steps(weight, &matrix, [second, ids, view], host::orders().experts(), shared);
+                let steps = experts::steps(rows, [second, ids, view], cpu::orders().experts(), shared);
                 steps.map_or((None, None), |(prepare, multiply)| {
                     (Some(Task::PrepareExperts(prepare)), Some(Task::MultiplyExperts(multiply)))
                 })
             }
             _ => (None, None),
         };
-        // SAFETY: names end in NUL.
-        let task = task.ok_or_else(|| {
-            format!("node {:?}: its shapes do not fit", unsafe { text((*node).name.as_ptr()) })
-        })?;
+        // SAFETY: the node is alive.
+        let task =
+            task.ok_or_else(|| format!("node {:?}: its shapes do not fit", name(unsafe { &*node })))?;
         if let Some(before) = before {
-            // SAFETY: the node is alive; its copy differs in what it runs.
-            let mut added = Box::new(unsafe { *node });
-            self.install(before, &mut added);
-            self.nodes.push(&mut *added);
-            self.added.push(added);
+            // SAFETY: as above.
+            self.insert(before, unsafe { &*node });
         }
-        // SAFETY: the node is alive and ours to change until the plan is dropped.
-        let node = unsafe { &mut *node };
-        self.changed.push(Changed { node, op: node.op, params: node.op_params });
+        // SAFETY: as above; it is ours to change until the plan is dropped.
+        let node = unsafe { self.change(node) };
         self.install(task, node);
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// A node for the CPU, with its weights spelled out in `room`.
+    ///
+    /// # Safety
+    /// As for [`Plan::of`].
+    unsafe fn spell_out(&mut self, node: *mut ggml_tensor, room: &mut [u8]) {
+        // SAFETY: the node is alive and ours to change until the plan is dropped.
+        let node = unsafe { self.change(node) };
+        let mut room = room;
+        for place in 0..node.src.len() {
+            // SAFETY: sources are null or alive.
+            let Some(source) = (unsafe { node.src[place].as_ref() }) else { continue };
+            let Some(shown) = shown(source) else { continue };
+            let bytes = spelled_bytes(&shown).map_or(0, |bytes| bytes.next_multiple_of(SPELLED_ALIGNMENT));
+            let (own, rest) = room.split_at_mut(bytes);
+            room = rest;
+            let mut source = Box::new(spelled(source, &shown, own.as_mut_ptr()));
+            self.insert(Task::Spell(Spell::new(&shown, own)), node);
+            node.src[place] = &mut *source;
+            self.added.push(source);
+        }
+        self.nodes.push(node);
+    }
+
+    /// Puts a task before `node`.
+    fn insert(&mut self, task: Task<'a>, node: &ggml_tensor) {
+        // A copy differs in what it runs.
+        let mut added = Box::new(*node);
+        self.install(task, &mut added);
+        self.nodes.push(&mut *added);
+        self.added.push(added);
+    }
+
+    /// Notes how a node is before it is changed.
+    ///
+    /// # Safety
+    /// As for [`Plan::of`].
+    unsafe fn change(&mut self, node: *mut ggml_tensor) -> &'a mut ggml_tensor {
+        // SAFETY: the caller's promise.
+        let node = unsafe { &mut *node };
+        self.changed.push(Changed { node, op: node.op, params: node.op_params, src: node.src });
+        node
     }
 
     fn install(&mut self, task: Task<'a>, node: &mut ggml_tensor) {
@@ -223,49 +251,28 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What a node computes on.
-enum Carrier<'a> {
-    None,
-    /// A carrier that was not mapped; its name.
-    Copied(String),
-    Mapped(&'a Weight),
-}
-
-/// # Safety
-/// `node` and its sources must be alive.
-unsafe fn carrier<'a>(node: &ggml_tensor) -> Carrier<'a> {
-    if ![GGML_OP_MUL_MAT, GGML_OP_MUL_MAT_ID, GGML_OP_GET_ROWS].contains(&node.op) || node.ne.contains(&0) {
-        return Carrier::None;
-    }
-    // SAFETY: sources are alive.
-    let Some(matrix) = (unsafe { node.src[0].as_ref() }) else { return Carrier::None };
-    match device::source(matrix) {
-        Source::Mapped | Source::Copied if device::is_carrier(matrix.type_) => {
-            // SAFETY: the tensor is alive, and its buffer longer than the graph.
-            match unsafe { buffer::weight(matrix) } {
-                Some(weight) => Carrier::Mapped(weight),
-                // SAFETY: names end in NUL.
-                None => Carrier::Copied(unsafe { text(matrix.name.as_ptr()) }.into_owned()),
-            }
-        }
-        _ => Carrier::None,
-    }
-}
-
 /// Bytes of prepared vectors that a node needs.
-///
-/// # Safety
-/// `node` and its sources must be alive.
-unsafe fn prepared_for(node: &ggml_tensor) -> usize {
-    // SAFETY: the caller's promise; these operations have two sources.
-    let x = || unsafe { View::of(&*node.src[1]) };
-    match unsafe { carrier(node) } {
-        Carrier::Mapped(_) if node.op == GGML_OP_MUL_MAT => {
-            x().columns() as usize * prepared_bytes(x().ne[0])
-        }
-        Carrier::Mapped(_) if node.op == GGML_OP_MUL_MAT_ID => {
-            View::of(node).columns() as usize * prepared_bytes(x().ne[0])
-        }
+fn prepared_for(node: &ggml_tensor, way: &Way) -> usize {
+    if !matches!(way, Way::Kernel(_)) {
+        return 0;
+    }
+    // SAFETY: what our kernels compute has two sources, which are alive.
+    let x = unsafe { View::of(&*node.src[1]) };
+    match node.op {
+        GGML_OP_MUL_MAT => x.columns() as usize * prepared_bytes(x.ne[0]),
+        GGML_OP_MUL_MAT_ID => View::of(node).columns() as usize * prepared_bytes(x.ne[0]),
         _ => 0,
     }
+}
+
+/// Bytes of weights that have to be spelled out for a node; `None` if there are too many.
+fn spelled_for(node: &ggml_tensor, way: &Way) -> Option<usize> {
+    if !matches!(way, Way::Spelled) {
+        return Some(0);
+    }
+    // SAFETY: sources are null or alive.
+    let sources = node.src.iter().filter_map(|&source| unsafe { source.as_ref() });
+    sources.filter_map(shown).try_fold(0usize, |sum, shown| {
+        sum.checked_add(spelled_bytes(&shown)?.checked_next_multiple_of(SPELLED_ALIGNMENT)?)
+    })
 }

@@ -1,28 +1,23 @@
-//! The ggml backend: llama.cpp maps a converted file, and this computes on the blobs where they lie.
+//! The ggml backend: llama.cpp loads a converted file, and this computes on the compressed weights where they lie.
 //!
-//! It is a device of the ACCEL kind, so llama.cpp asks it first where weights may go. It takes the carriers only, as one mapped range
-//! that begins with the pool ([`pool`], [`buffer`]). When a graph is computed, it takes every operation that the CPU backend can do
-//! and hands the whole graph to an inner CPU backend, with the products and look-ups on carriers turned into custom operations that
-//! run our kernels on ggml's own threads ([`graph`], [`matmul`], [`experts`], [`rows`]).
+//! It is a device of the ACCEL kind, so llama.cpp asks it first where weights may go. It takes what may be carriers, and finds out which
+//! are by the index that came with the same load ([`weights`]). When a graph is computed, it takes every operation that the CPU backend
+//! can do ([`support`]) and hands the whole graph to an inner CPU backend, with what touches compressed weights turned into custom
+//! operations that run our kernels on ggml's own threads ([`graph`], [`ops`]). In a process without compressed weights it takes nothing.
+//!
+//! Each of these uses only those before it: [`host`], [`weights`], [`ops`], [`graph`] and [`support`], [`device`].
+//! docs/LOADER.md says which behaviour of llama.cpp this rests on.
 
-mod buffer;
-mod chunks;
 mod device;
-mod experts;
-mod ggml;
 mod graph;
 mod host;
-mod job;
-mod log;
-mod matmul;
-mod orders;
-mod pool;
-mod rows;
-mod view;
+mod ops;
+mod support;
+mod weights;
 
 use std::ffi::c_int;
 
-use ggml::ggml_backend_reg_t;
+use host::ggml::ggml_backend_reg_t;
 
 /// What `GGML_BACKEND_PATH` loads; null, and a message, if the program's ggml is not one that this was built for.
 #[unsafe(no_mangle)]
@@ -33,10 +28,10 @@ pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
 /// The same, for programs that link this library (include/ggml-unweight.h).
 #[unsafe(no_mangle)]
 pub extern "C" fn ggml_backend_unweight_reg() -> ggml_backend_reg_t {
-    match host::check_version() {
+    match host::version::check() {
         Ok(()) => device::registration(),
         Err(cause) => {
-            log::error(&cause);
+            host::log::error(&cause);
             std::ptr::null_mut()
         }
     }

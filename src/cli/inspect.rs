@@ -70,6 +70,7 @@ struct Total {
     stored_bytes: u64,
     /// Bytes of these that hold nothing: the sizes of rooms come in steps.
     unused_bytes: u64,
+    /// Without these bytes, but with headers and the index.
     bits_per_weight: Option<f64>,
 }
 
@@ -151,7 +152,7 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
         total.stored_bytes -= remainder;
         total.unused_bytes -= used_of_rooms(index) + remainder;
     }
-    total.bits_per_weight = Some(bits(total.stored_bytes, total.compressed_weights));
+    total.bits_per_weight = Some(bits(total.stored_bytes - total.unused_bytes, total.compressed_weights));
     let unweight = Unweight {
         version: VERSION,
         writer: converted.gguf.text("unweight.writer").map(str::to_owned),
@@ -236,7 +237,7 @@ fn print(report: &Report) -> Result<()> {
     };
     writeln!(
         out,
-        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight, everything included; {} of it hold nothing",
+        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight with headers and index, and {} that hold nothing",
         total.compressed_tensors,
         report.tensors.len(),
         size(total.original_bytes),

@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
+use super::align;
+use super::carriers::{self, Manner};
 use super::gguf::value::{push_string, push_u32};
 use super::gguf::{Gguf, MAGIC, TensorType, push_info};
 use super::rooms::{CARRIER_TYPES, Filling, HEADER_BYTES, Space, VERSION, index_bytes, room_bytes};
-use super::{align, carriers};
 
 pub(super) const KEY_VERSION: &str = "unweight.version";
 const KEY_WRITER: &str = "unweight.writer";
@@ -112,8 +113,28 @@ struct RoomPlan<'a> {
 /// Per tensor of the original, the type of its carrier; `None` for a plain tensor.
 type Types = [Option<TensorType>];
 
+/// A manner of dealing out rooms that is less desirable is taken where the file is smaller by more than this share.
+const WORTH: f64 = 0.0002;
+
 impl RoomPlan<'_> {
+    /// The types that make the file smallest.
     fn types(&self) -> Result<Vec<Option<TensorType>>, LayoutError> {
+        let mut best: Option<(u64, Vec<Option<TensorType>>)> = None;
+        for manner in Manner::ALL {
+            let types = match self.types_in(manner) {
+                Err(LayoutError::TooSmall) => continue,
+                types => types?,
+            };
+            let bytes = (0..types.len()).map(|i| bytes_of(self.original, &types, i));
+            let bytes: u64 = bytes.sum::<Result<u64, _>>()?;
+            if best.as_ref().is_none_or(|(least, _)| (bytes as f64) < *least as f64 * (1.0 - WORTH)) {
+                best = Some((bytes, types));
+            }
+        }
+        best.map(|(_, types)| types).ok_or(LayoutError::TooSmall)
+    }
+
+    fn types_in(&self, manner: Manner) -> Result<Vec<Option<TensorType>>, LayoutError> {
         let narrow = CARRIER_TYPES[0].0;
         let mut types: Vec<_> = self.needs.iter().map(|need| need.map(|_| narrow)).collect();
         let has_others = self.needs.iter().flatten().any(|need| !need.optional);
@@ -121,9 +142,11 @@ impl RoomPlan<'_> {
             let is_member = |need: &Option<Need>| need.is_some_and(|need| need.optional == optional);
             let members: Vec<_> = (0..types.len()).filter(|&i| is_member(&self.needs[i])).collect();
             let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
-            let mut need = 0;
+            // Optional tensors may find space in rooms of the others.
+            let rests = members.iter().filter_map(|&i| self.needs[i]).map(|need| need.rest);
+            let mut need = if optional { 0 } else { rests.fold(self.index_len, u64::saturating_add) };
             while !members.is_empty() {
-                let chosen = carriers::choose(&elements, need).ok_or(LayoutError::TooSmall)?;
+                let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
                 for (&i, ty) in members.iter().zip(chosen) {
                     types[i] = Some(ty);
                 }
@@ -158,18 +181,16 @@ impl RoomPlan<'_> {
         room_len >= taken
     }
 
-    /// Gives the largest of some carriers a room for the index if none has one that is large enough.
+    /// Gives one of some carriers the smallest room that can hold the index if none has one that can.
     fn make_space_for_index(&self, members: &[usize], types: &mut Types) -> Result<(), LayoutError> {
         if members.iter().any(|&i| self.holds_index(self.room_len(i, types[i]))) {
             return Ok(());
         }
-        let largest = members.iter().copied().max_by_key(|&i| (self.room_len(i, Some(TensorType::I16)), i));
-        let largest = largest.ok_or(LayoutError::TooSmall)?;
-        let wide = CARRIER_TYPES.iter().map(|&(ty, _)| Some(ty));
-        let wide = wide
-            .filter(|&ty| self.holds_index(self.room_len(largest, ty)))
-            .min_by_key(|&ty| self.room_len(largest, ty));
-        types[largest] = wide.ok_or(LayoutError::TooSmall)?;
+        let wide =
+            members.iter().flat_map(|&i| CARRIER_TYPES.map(|(ty, _)| (self.room_len(i, Some(ty)), i, ty)));
+        let smallest = wide.filter(|&(len, ..)| self.holds_index(len)).min_by_key(|&(len, i, _)| (len, i));
+        let (_, i, ty) = smallest.ok_or(LayoutError::TooSmall)?;
+        types[i] = Some(ty);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use unweight::codec::constants::BLOCK;
-use unweight::codec::{Analysis, Encoder, Shape};
+use unweight::codec::{Analysis, Encoder, Encoding, Shape};
 use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
 
 use super::sample::{Sample, ratio};
@@ -27,7 +27,29 @@ const LEAST: f64 = 0.05;
 struct Matrix {
     shape: Shape,
     plain: Vec<u16>,
-    blob: Vec<u8>,
+    encoding: Encoding,
+    home: Aligned,
+    piece: Aligned,
+}
+
+/// Bytes that begin at a multiple of 64, as in the files that are written.
+struct Aligned {
+    bytes: Vec<u8>,
+    from: usize,
+}
+
+impl Aligned {
+    fn new(bytes: &[u8]) -> Self {
+        let mut room = vec![0; bytes.len() + 64];
+        let from = room.as_ptr().align_offset(64);
+        room[from..from + bytes.len()].copy_from_slice(bytes);
+        room.truncate(from + bytes.len());
+        Self { bytes: room, from }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
 }
 
 impl Matrix {
@@ -35,18 +57,21 @@ impl Matrix {
         let shape = Shape { k: K, rows };
         let plain = trained((K * rows) as usize);
         let encoder = Encoder::new(&Analysis::of(&plain), shape).expect("such weights get smaller");
-        let blob = encoder.blob(&plain);
-        Self { shape, plain, blob }
+        let (home, piece) = encoder.whole(&plain);
+        let (home, piece) = (Aligned::new(&home), Aligned::new(&piece));
+        Self { shape, plain, encoding: encoder.encoding, home, piece }
     }
 
     fn tensor(&self) -> Tensor<'_> {
-        Tensor::open(&self.blob, self.shape.k, self.shape.rows).expect("the encoder's blob")
+        let pieces = [(self.shape.rows, self.piece.get())];
+        Tensor::open(self.encoding.id(), self.home.get(), self.shape.k, &pieces)
+            .expect("what the encoder made")
     }
 }
 
 /// Gaussian weights, as BF16.
 fn trained(count: usize) -> Vec<u16> {
-    let piece = |number: usize| {
+    let row = |number: usize| {
         let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(number as u64 + 1);
         let mut uniform = move || {
             state ^= state << 13;
@@ -57,7 +82,7 @@ fn trained(count: usize) -> Vec<u16> {
         let mut gaussian = move || (0..6).map(|_| uniform()).sum::<f32>() - 3.0;
         (0..K as usize).map(move |_| ((gaussian() * 0.03).to_bits() >> 16) as u16).collect::<Vec<u16>>()
     };
-    (0..count / K as usize).into_par_iter().flat_map_iter(piece).collect()
+    (0..count / K as usize).into_par_iter().flat_map_iter(row).collect()
 }
 
 /// Weights per second of one run after the other, for at least [`LEAST`] seconds.
@@ -257,7 +282,7 @@ fn decode(matrix: &Matrix) -> Kernel<'_> {
     })
 }
 
-/// The limit: the blob's bytes read, and nothing else.
+/// The limit: the bytes of home and piece read, and nothing else.
 fn read(matrix: &Matrix) -> Kernel<'_> {
     Box::new(move |pool| {
         pool.install(|| {
@@ -265,7 +290,9 @@ fn read(matrix: &Matrix) -> Kernel<'_> {
                 let sum = |chunk: &[u8]| {
                     chunk.as_chunks::<8>().0.iter().fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word))
                 };
-                black_box(matrix.blob.par_chunks(1 << 18).map(sum).reduce(|| 0, |a, b| a ^ b));
+                for bytes in [matrix.home.get(), matrix.piece.get()] {
+                    black_box(bytes.par_chunks(1 << 18).map(sum).reduce(|| 0, |a, b| a ^ b));
+                }
             })
         })
     })

@@ -30,7 +30,6 @@ pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Re
     let temporary = folder_beside(original)?;
     let compressed = temporary.path().join("compressed.gguf");
     unweight::convert::convert(original, &compressed, true, &())?;
-    drop(input);
     let program = folder.join("llama-bench");
     let mut rows = Vec::new();
     for threads in thread_counts() {

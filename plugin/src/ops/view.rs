@@ -1,6 +1,9 @@
 //! The data of a ggml tensor, with every access checked against its extents.
 
-use crate::ggml::ggml_tensor;
+use crate::host::ggml::ggml_tensor;
+
+/// What a job cannot go on with: numbers in the graph that lead outside a tensor.
+pub struct OutOfRange;
 
 /// Extents, strides and data as they were when the graph was planned. Valid while the graph is computed.
 #[derive(Clone, Copy)]

@@ -2,13 +2,14 @@
 
 use unweight::kernel::Tensor;
 
-use crate::chunks::{Chunks, Thread};
-use crate::job::OutOfRange;
-use crate::pool::Weight;
-use crate::view::View;
+use super::chunks::{Chunks, Thread};
+use super::view::{OutOfRange, View};
+use crate::weights::Rows;
 
 pub struct GetRows<'a> {
     table: &'a Tensor<'static>,
+    /// The weight's row that is the first of the table.
+    first: u64,
     /// Extents 1 to 3 of the table.
     extents: [u64; 3],
     ids: View,
@@ -17,14 +18,13 @@ pub struct GetRows<'a> {
 
 impl<'a> GetRows<'a> {
     /// `None` if the shapes do not fit each other.
-    pub fn new(weight: &'a Weight, table: &View, ids: View, y: View) -> Option<Self> {
-        let extents = [table.ne[1], table.ne[2], table.ne[3]];
-        let fits = y.ne[0] == weight.tensor.k()
-            && extents.iter().product::<u64>() == weight.tensor.rows()
+    pub fn new(rows: Rows<'a>, ids: View, y: View) -> Option<Self> {
+        let Rows { weight: table, first, extents } = rows;
+        let fits = y.ne[0] == table.k()
             && ids.ne[..3] == y.ne[1..]
             && ids.ne[1] <= extents[1]
             && ids.ne[2] <= extents[2];
-        fits.then_some(Self { table: &weight.tensor, extents, ids, y })
+        fits.then_some(Self { table, first, extents, ids, y })
     }
 
     pub fn run(&self, thread: Thread, chunks: &Chunks) -> Result<(), OutOfRange> {
@@ -36,7 +36,7 @@ impl<'a> GetRows<'a> {
             if id >= self.extents[0] {
                 return Err(OutOfRange);
             }
-            let row = id + (at[1] + at[2] * self.extents[1]) * self.extents[0];
+            let row = self.first + id + (at[1] + at[2] * self.extents[1]) * self.extents[0];
             // SAFETY: each row of the result is dealt to one thread.
             self.table.decode_f32(row, unsafe { self.y.part_mut(at, 0, width) });
         }

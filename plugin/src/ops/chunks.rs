@@ -2,6 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Rows are dealt out in multiples of what the kernel decodes at a time.
+pub const TILE: u64 = 16;
+/// Chunks per thread: enough that no thread waits long for another.
+const CHUNKS: u64 = 8;
+
 /// One of the threads that run a job together.
 #[derive(Clone, Copy)]
 pub struct Thread {
@@ -26,4 +31,9 @@ impl Chunks {
             (number < end).then_some(number)
         })
     }
+}
+
+/// Rows in a chunk: long runs, since what a thread has fetched ahead of a run's end is lost.
+pub fn chunk_rows(rows: u64, threads: u64) -> u64 {
+    (rows / (threads * CHUNKS)).next_multiple_of(TILE).max(TILE)
 }

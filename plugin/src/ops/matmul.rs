@@ -2,56 +2,11 @@
 
 use unweight::kernel::{Order, Tensor, prepare, prepared_bytes, scratch_bytes};
 
-use crate::chunks::{Chunks, Thread};
-use crate::job::Scratch;
-use crate::pool::Weight;
-use crate::view::View;
-
-/// Rows are dealt out in multiples of what the kernel decodes at a time.
-pub const TILE: u64 = 16;
-/// Chunks per thread: enough that no thread waits long for another.
-const CHUNKS: u64 = 8;
-
-/// Rounded activations of several columns, shared by the threads.
-#[derive(Clone, Copy)]
-pub struct Shared {
-    start: *mut u8,
-    len: usize,
-}
-
-// SAFETY: threads write different columns, and read only in a later node of the graph.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    pub fn new(bytes: &mut [u8]) -> Self {
-        Self { start: bytes.as_mut_ptr(), len: bytes.len() }
-    }
-
-    /// # Safety
-    /// Nobody else may write or read the columns meanwhile.
-    pub unsafe fn prepare(self, order: Order, x: &[f32], column: u64) {
-        let stride = prepared_bytes(x.len() as u64);
-        let start = column as usize * stride;
-        assert!(start + stride <= self.len, "a column beyond the prepared ones");
-        // SAFETY: inside the buffer, as checked; the caller answers for the others.
-        let column = unsafe { std::slice::from_raw_parts_mut(self.start.add(start), stride) };
-        prepare(order, x, column);
-    }
-
-    /// Columns from `column` on.
-    ///
-    /// # Safety
-    /// Nobody may write them meanwhile.
-    pub unsafe fn columns(&self, column: u64, count: u64, k: u64) -> &[u8] {
-        let stride = prepared_bytes(k);
-        let (start, len) = (column as usize * stride, count as usize * stride);
-        assert!(start + len <= self.len, "columns beyond the prepared ones");
-        // SAFETY: inside the buffer, as checked; the caller answers for the writers.
-        unsafe { std::slice::from_raw_parts(self.start.add(start), len) }
-    }
-}
+use super::chunks::{Chunks, Thread, chunk_rows};
+use super::prepared::Shared;
+use super::scratch::Scratch;
+use super::view::View;
+use crate::weights::Rows;
 
 /// Rounds the vectors of a tensor, for the products that follow.
 pub struct Prepare {
@@ -72,33 +27,27 @@ impl Prepare {
 }
 
 pub struct Multiply<'a> {
-    pub weight: &'a Tensor<'static>,
-    /// Extents 1 to 3 of the weight: rows of one matrix, and the stack of them.
-    pub extents: [u64; 3],
-    pub order: Order,
-    pub x: View,
-    pub y: View,
+    weight: &'a Tensor<'static>,
+    /// The weight's row that is the first of the matrices.
+    first: u64,
+    /// Extents 1 to 3 of the matrices: rows of one, and the stack of them.
+    extents: [u64; 3],
+    order: Order,
+    x: View,
+    y: View,
     /// What [`Prepare`] made; single columns are rounded by each thread for itself, which is faster than to wait for each other.
-    pub prepared: Option<Shared>,
+    prepared: Option<Shared>,
 }
 
 impl<'a> Multiply<'a> {
     /// `None` if the shapes do not fit each other.
-    pub fn new(
-        weight: &'a Weight,
-        matrix: &View,
-        x: View,
-        y: View,
-        order: Order,
-        prepared: Option<Shared>,
-    ) -> Option<Self> {
-        let extents = [matrix.ne[1], matrix.ne[2], matrix.ne[3]];
-        let fits = x.ne[0] == weight.tensor.k()
+    pub fn new(rows: Rows<'a>, x: View, y: View, order: Order, prepared: Option<Shared>) -> Option<Self> {
+        let Rows { weight, first, extents } = rows;
+        let fits = x.ne[0] == weight.k()
             && y.ne[0] == extents[0]
-            && extents.iter().product::<u64>() == weight.tensor.rows()
             && x.ne[1..] == y.ne[1..]
             && (1..3).all(|d| extents[d] > 0 && x.ne[d + 1].is_multiple_of(extents[d]));
-        fits.then_some(Self { weight: &weight.tensor, extents, order, x, y, prepared })
+        fits.then_some(Self { weight, first, extents, order, x, y, prepared })
     }
 
     pub fn run(&self, thread: Thread, chunks: &Chunks, scratch: &mut Scratch) {
@@ -118,7 +67,7 @@ impl<'a> Multiply<'a> {
             let n = chunk.min(rows - from);
             // Matrices are shared by several slices of x where there are fewer of them.
             let matrix = i2 / (n2 / stack2) + i3 / (n3 / stack3) * stack2;
-            let row = matrix * rows + from;
+            let row = self.first + matrix * rows + from;
             // SAFETY: this chunk of the result belongs to this thread; x is complete, and so is what Prepare made of it.
             unsafe {
                 match self.prepared {
@@ -144,9 +93,4 @@ impl<'a> Multiply<'a> {
             }
         }
     }
-}
-
-/// Rows in a chunk: long runs, since what a thread has fetched ahead of a run's end is lost.
-pub fn chunk_rows(rows: u64, threads: u64) -> u64 {
-    (rows / (threads * CHUNKS)).next_multiple_of(TILE).max(TILE)
 }

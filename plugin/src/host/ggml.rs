@@ -717,14 +717,22 @@ impl Default for ggml_cgraph {
 }
 unsafe extern "C" {
     pub fn ggml_version() -> *const ::core::ffi::c_char;
+    pub fn ggml_nbytes(tensor: *const ggml_tensor) -> usize;
+    pub fn ggml_type_size(type_: ggml_type) -> usize;
     pub fn ggml_op_name(op: ggml_op) -> *const ::core::ffi::c_char;
     pub fn ggml_backend_buft_alloc_buffer(
         buft: ggml_backend_buffer_type_t,
         size: usize,
     ) -> ggml_backend_buffer_t;
+    pub fn ggml_backend_buft_alloc_buffer_n(
+        buft: ggml_backend_buffer_type_t,
+        tensors: *mut *mut ggml_tensor,
+        n_tensors: ::core::ffi::c_int,
+    ) -> ggml_backend_buffer_t;
     pub fn ggml_backend_buft_get_alignment(buft: ggml_backend_buffer_type_t) -> usize;
     pub fn ggml_backend_buft_is_host(buft: ggml_backend_buffer_type_t) -> bool;
-    pub fn ggml_backend_buffer_get_usage(buffer: ggml_backend_buffer_t) -> ggml_backend_buffer_usage;
+    pub fn ggml_backend_buffer_free(buffer: ggml_backend_buffer_t);
+    pub fn ggml_backend_buffer_get_base(buffer: ggml_backend_buffer_t) -> *mut ::core::ffi::c_void;
     pub fn ggml_backend_free(backend: ggml_backend_t);
     pub fn ggml_backend_graph_compute(backend: ggml_backend_t, cgraph: *mut ggml_cgraph) -> ggml_status;
     pub fn ggml_backend_dev_backend_reg(device: ggml_backend_dev_t) -> ggml_backend_reg_t;
@@ -738,6 +746,12 @@ unsafe extern "C" {
         name: *const ::core::ffi::c_char,
     ) -> *mut ::core::ffi::c_void;
     pub fn ggml_backend_dev_by_type(type_: ggml_backend_dev_type) -> ggml_backend_dev_t;
+    pub fn ggml_backend_tensor_alloc(
+        buffer: ggml_backend_buffer_t,
+        tensor: *mut ggml_tensor,
+        addr: *mut ::core::ffi::c_void,
+    ) -> ggml_status;
+    pub fn ggml_backend_view_init(tensor: *mut ggml_tensor) -> ggml_status;
     pub fn ggml_backend_cpu_buffer_type() -> ggml_backend_buffer_type_t;
     pub fn ggml_backend_buffer_init(
         buft: ggml_backend_buffer_type_t,

@@ -2,11 +2,11 @@
 
 use unweight::kernel::{Order, Tensor, scratch_bytes};
 
-use crate::chunks::{Chunks, Thread};
-use crate::job::{OutOfRange, Scratch};
-use crate::matmul::{Shared, TILE, chunk_rows};
-use crate::pool::Weight;
-use crate::view::View;
+use super::chunks::{Chunks, TILE, Thread, chunk_rows};
+use super::prepared::Shared;
+use super::scratch::Scratch;
+use super::view::{OutOfRange, View};
+use crate::weights::Rows;
 
 /// Most products of a chunk.
 const PRODUCTS: u64 = 1 << 16;
@@ -92,6 +92,8 @@ impl PrepareExperts {
 
 pub struct MultiplyExperts<'a> {
     weight: &'a Tensor<'static>,
+    /// The weight's row that is the first of the experts.
+    first: u64,
     order: Order,
     y: View,
     chosen: Chosen,
@@ -100,16 +102,14 @@ pub struct MultiplyExperts<'a> {
 
 /// The two steps of one MUL_MAT_ID; `None` if the shapes do not fit each other.
 pub fn steps<'a>(
-    weight: &'a Weight,
-    matrix: &View,
+    rows: Rows<'a>,
     [x, ids, y]: [View; 3],
     order: Order,
     prepared: Shared,
 ) -> Option<(PrepareExperts, MultiplyExperts<'a>)> {
-    let [k, rows, experts, more] = matrix.ne;
-    let [slots, tokens] = [y.ne[1], y.ne[2]];
-    let fits = [k, rows * experts] == [weight.tensor.k(), weight.tensor.rows()]
-        && more == 1
+    let Rows { weight, first, extents: [rows, experts, more] } = rows;
+    let (k, [slots, tokens]) = (weight.k(), [y.ne[1], y.ne[2]]);
+    let fits = more == 1
         && x.ne[1] > 0
         && x.ne == [k, x.ne[1], tokens, 1]
         && y.ne == [rows, slots, tokens, 1]
@@ -117,7 +117,7 @@ pub fn steps<'a>(
     let chosen = Chosen { ids, experts };
     fits.then_some((
         PrepareExperts { order, x, y, chosen, prepared },
-        MultiplyExperts { weight: &weight.tensor, order, y, chosen, prepared },
+        MultiplyExperts { weight, first, order, y, chosen, prepared },
     ))
 }
 
@@ -139,7 +139,7 @@ impl MultiplyExperts<'_> {
             let (expert, start, count) = groups.groups[(number / per_group) as usize];
             let from = number % per_group * chunk;
             let n = chunk.min(rows - from) as usize;
-            let row = expert * rows + from;
+            let row = self.first + expert * rows + from;
             // SAFETY: all columns were prepared in the node before.
             let x = unsafe { self.prepared.columns(start as u64, count as u64, k) };
             // SAFETY: `products` holds `count` columns of `n`, and is this thread's.

@@ -5,11 +5,14 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::chunks::{Chunks, Thread};
-use crate::experts::{MultiplyExperts, PrepareExperts};
-use crate::ggml::{GGML_N_TASKS_MAX, GGML_OP_CUSTOM, ggml_custom_op_t, ggml_tensor};
-use crate::matmul::{Multiply, Prepare};
-use crate::rows::GetRows;
+use super::chunks::{Chunks, Thread};
+use super::experts::{MultiplyExperts, PrepareExperts};
+use super::matmul::{Multiply, Prepare};
+use super::rows::GetRows;
+use super::scratch::Scratch;
+use super::spell::Spell;
+use super::view::OutOfRange;
+use crate::host::ggml::{GGML_N_TASKS_MAX, GGML_OP_CUSTOM, ggml_custom_op_t, ggml_tensor};
 
 pub enum Task<'a> {
     Prepare(Prepare),
@@ -17,6 +20,7 @@ pub enum Task<'a> {
     PrepareExperts(PrepareExperts),
     MultiplyExperts(MultiplyExperts<'a>),
     GetRows(GetRows<'a>),
+    Spell(Spell<'a>),
 }
 
 pub struct Job<'a> {
@@ -24,9 +28,6 @@ pub struct Job<'a> {
     chunks: Chunks,
     failed: AtomicBool,
 }
-
-/// What a job cannot go on with: numbers in the graph that lead outside a tensor.
-pub struct OutOfRange;
 
 impl<'a> Job<'a> {
     pub fn new(task: Task<'a>) -> Self {
@@ -58,6 +59,7 @@ impl<'a> Job<'a> {
                 Task::PrepareExperts(task) => task.run(thread)?,
                 Task::MultiplyExperts(task) => task.run(thread, &self.chunks, scratch)?,
                 Task::GetRows(task) => task.run(thread, &self.chunks)?,
+                Task::Spell(task) => task.run(thread, &self.chunks),
             }
             Ok(())
         })
@@ -84,31 +86,5 @@ unsafe extern "C" fn run(_: *mut ggml_tensor, index: c_int, count: c_int, job: *
     let done = catch_unwind(AssertUnwindSafe(|| job.run(thread)));
     if !matches!(done, Ok(Ok(()))) {
         job.failed.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A cache line, so that what is cut from a vector of them is aligned.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-/// Memory that grows when needed and is kept.
-#[derive(Default)]
-pub struct Scratch(Vec<Line>);
-
-impl Scratch {
-    /// Two areas of at least so many bytes, with anything in them.
-    pub fn areas(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
-        let first = first.next_multiple_of(size_of::<Line>());
-        self.bytes(first + second).split_at_mut(first)
-    }
-
-    pub fn bytes(&mut self, bytes: usize) -> &mut [u8] {
-        let lines = bytes.div_ceil(size_of::<Line>());
-        if self.0.len() < lines {
-            self.0.resize(lines, Line([0; 64]));
-        }
-        // SAFETY: lines are plain bytes without padding, and `lines` of them are there.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), lines * size_of::<Line>()) }
     }
 }

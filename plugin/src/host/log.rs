@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use crate::ggml::{GGML_LOG_LEVEL_ERROR, ggml_log_internal};
+use super::ggml::{GGML_LOG_LEVEL_ERROR, ggml_log_internal};
 
 pub fn error(message: &str) {
     let text = CString::new(format!("unweight: {}\n", message.replace('\0', "?"))).unwrap_or_default();

@@ -1,0 +1,113 @@
+//! The CPU backend of this program: what it can do, how it forms sums, and one of our own to hand graphs to.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+
+use super::ggml::*;
+use super::orders::Orders;
+use super::text::text;
+
+/// The CPU device; null if the program has registered none.
+fn device() -> ggml_backend_dev_t {
+    // SAFETY: no precondition.
+    unsafe { ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) }
+}
+
+/// True if the CPU can compute the operation.
+pub fn supports(op: &ggml_tensor) -> bool {
+    let cpu = device();
+    // SAFETY: a device, and a live operation.
+    !cpu.is_null() && unsafe { ggml_backend_dev_supports_op(cpu, op) }
+}
+
+/// The type of ordinary memory.
+pub fn buffer_type() -> ggml_backend_buffer_type_t {
+    // SAFETY: no precondition.
+    unsafe { ggml_backend_cpu_buffer_type() }
+}
+
+/// A function that the CPU backend offers by name; null if it has none of that name.
+fn function(name: &CStr) -> *mut c_void {
+    let cpu = device();
+    if cpu.is_null() {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: `cpu` is a device, and devices have a registration.
+    unsafe { ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), name.as_ptr()) }
+}
+
+/// The orders of sums of the CPU backend in this program.
+pub fn orders() -> Orders {
+    static ORDERS: OnceLock<Orders> = OnceLock::new();
+    *ORDERS.get_or_init(|| Orders::from_features(&features()))
+}
+
+/// Names of what the CPU backend was built with and the machine has.
+fn features() -> Vec<String> {
+    // SAFETY: this is the type of the function of this name, by ggml-backend.h; a null pointer becomes `None`.
+    let get: ggml_backend_get_features_t =
+        unsafe { std::mem::transmute(function(c"ggml_backend_get_features")) };
+    let Some(get) = get else { return Vec::new() };
+    let mut names = Vec::new();
+    // SAFETY: the CPU device exists, since it offers the function; the list ends with a null name.
+    unsafe {
+        let mut feature: *const ggml_backend_feature = get(ggml_backend_dev_backend_reg(device()));
+        while !feature.is_null() && !(*feature).name.is_null() {
+            if text((*feature).value) == "1" {
+                names.push(text((*feature).name).into_owned());
+            }
+            feature = feature.add(1);
+        }
+    }
+    names
+}
+
+/// A CPU backend of our own.
+pub struct Cpu(ggml_backend_t);
+
+impl Cpu {
+    /// `None` if the program has no CPU backend, or it does not start.
+    pub fn new() -> Option<Self> {
+        let device = device();
+        if device.is_null() {
+            return None;
+        }
+        // SAFETY: a device of ggml's; no parameters.
+        let backend = unsafe { ggml_backend_dev_init(device, std::ptr::null()) };
+        (!backend.is_null()).then_some(Self(backend))
+    }
+
+    pub fn set_threads(&self, threads: c_int) {
+        // SAFETY: this is the type of the function of this name, by ggml-backend.h.
+        let set: ggml_backend_set_n_threads_t =
+            unsafe { std::mem::transmute(function(c"ggml_backend_set_n_threads")) };
+        if let Some(set) = set {
+            // SAFETY: a CPU backend.
+            unsafe { set(self.0, threads) }
+        }
+    }
+
+    pub fn set_abort_callback(&self, callback: ggml_abort_callback, data: *mut c_void) {
+        // SAFETY: this is the type of the function of this name, by ggml-backend.h.
+        let set: ggml_backend_set_abort_callback_t =
+            unsafe { std::mem::transmute(function(c"ggml_backend_set_abort_callback")) };
+        if let Some(set) = set {
+            // SAFETY: a CPU backend.
+            unsafe { set(self.0, callback, data) }
+        }
+    }
+
+    /// # Safety
+    /// The graph must be ready for computation, and all its tensors alive and used by nobody else meanwhile.
+    pub unsafe fn compute(&mut self, graph: &mut ggml_cgraph) -> ggml_status {
+        // SAFETY: the caller's promise.
+        unsafe { ggml_backend_graph_compute(self.0, graph) }
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, freed once.
+        unsafe { ggml_backend_free(self.0) }
+    }
+}

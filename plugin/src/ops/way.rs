@@ -1,0 +1,97 @@
+//! How a node of a graph is computed that has compressed weights among its sources.
+
+use super::spell::spelled;
+use crate::host::cpu;
+use crate::host::ggml::*;
+use crate::host::text::{name, op_name};
+use crate::weights::{Rows, root, shown};
+
+pub enum Way<'a> {
+    /// It has none, or nothing to compute.
+    Cpu,
+    /// A product or look-up: by our kernels, on the weight's bytes.
+    Kernel(Rows<'a>),
+    /// By the CPU, on weights spelled out.
+    Spelled,
+}
+
+/// The way of a node.
+///
+/// # Errors
+/// If there is none, with the reason.
+pub fn way(node: &ggml_tensor) -> Result<Way<'_>, String> {
+    let first = sources(node).find(|source| shown(source).is_some());
+    let Some(first) = first.filter(|_| !node.ne.contains(&0) && !is_view(node.op)) else {
+        return Ok(Way::Cpu);
+    };
+    if let Some(rows) = kernel(node) {
+        return Ok(Way::Kernel(rows));
+    }
+    if cpu_computes_spelled(node) {
+        return Ok(Way::Spelled);
+    }
+    let (name, op) = (name(root(first)), op_name(node.op));
+    Err(format!(
+        "tensor {name:?} is compressed, and {op} on it cannot be computed: restore the file to use it so"
+    ))
+}
+
+/// True for operations that compute nothing.
+pub fn is_view(op: ggml_op) -> bool {
+    [GGML_OP_NONE, GGML_OP_VIEW, GGML_OP_RESHAPE, GGML_OP_PERMUTE, GGML_OP_TRANSPOSE].contains(&op)
+}
+
+/// True for what llama.cpp asks of weights that it might place with us.
+pub fn is_product_or_look_up(op: ggml_op) -> bool {
+    [GGML_OP_MUL_MAT, GGML_OP_MUL_MAT_ID, GGML_OP_GET_ROWS].contains(&op)
+}
+
+pub fn sources(node: &ggml_tensor) -> impl Iterator<Item = &ggml_tensor> {
+    // SAFETY: sources are null or alive.
+    node.src.iter().filter_map(|&source| unsafe { source.as_ref() })
+}
+
+/// The rows for our kernels, if these can compute the node.
+fn kernel(node: &ggml_tensor) -> Option<Rows<'_>> {
+    let dense_f32 = |tensor: &ggml_tensor| tensor.type_ == GGML_TYPE_F32 && tensor.nb[0] == size_of::<f32>();
+    let mut sources = sources(node);
+    let (weight, second) = (sources.next()?, sources.next()?);
+    let fits = match node.op {
+        GGML_OP_MUL_MAT | GGML_OP_MUL_MAT_ID => dense_f32(second) && dense_f32(node),
+        GGML_OP_GET_ROWS => second.type_ == GGML_TYPE_I32 && dense_f32(node),
+        _ => false,
+    };
+    if !fits || shown(second).is_some() || sources.any(|source| shown(source).is_some()) {
+        return None;
+    }
+    shown(weight)?.rows()
+}
+
+/// True if the CPU computes the node on weights spelled out. What it says itself is not enough: it aborts on much of BF16.
+fn cpu_computes_spelled(node: &ggml_tensor) -> bool {
+    let spelled_out = sources_spelled(node);
+    let mut node = *node;
+    for (source, spelled) in node.src.iter_mut().zip(&spelled_out) {
+        if let Some(spelled) = spelled {
+            *source = std::ptr::from_ref(spelled).cast_mut();
+        }
+    }
+    let computes = match node.op {
+        GGML_OP_MUL_MAT | GGML_OP_MUL_MAT_ID | GGML_OP_GET_ROWS => {
+            node.type_ == GGML_TYPE_F32
+                && sources(&node).next().is_some_and(|first| first.nb[0] == size_of::<u16>())
+        }
+        GGML_OP_CPY => [GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16].contains(&node.type_),
+        _ => false,
+    };
+    computes && cpu::supports(&node)
+}
+
+/// Each source that is compressed as the CPU would see it, without data.
+fn sources_spelled(node: &ggml_tensor) -> [Option<ggml_tensor>; 10] {
+    node.src.map(|source| {
+        // SAFETY: sources are null or alive.
+        let source = unsafe { source.as_ref() }?;
+        Some(spelled(source, &shown(source)?, std::ptr::null_mut()))
+    })
+}

@@ -1,0 +1,109 @@
+//! Our types of buffers.
+
+use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::host::cpu;
+use crate::host::forever::Forever;
+use crate::host::ggml::*;
+
+/// Where vector loads are fastest, and a cache line.
+const ALIGNMENT: usize = 64;
+
+struct Kinds {
+    plain: Forever<ggml_backend_buffer_type>,
+    loaded: Forever<ggml_backend_buffer_type>,
+    compressed: Forever<ggml_backend_buffer_type>,
+}
+
+static KINDS: OnceLock<Kinds> = OnceLock::new();
+
+type Allocate = unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t;
+type AllocateFor =
+    unsafe extern "C" fn(ggml_backend_buffer_type_t, *mut *mut ggml_tensor, c_int) -> ggml_backend_buffer_t;
+
+/// Makes the types, which point back to their device.
+pub fn make(device: ggml_backend_dev_t, allocate: Allocate, allocate_for: AllocateFor) {
+    KINDS.get_or_init(|| {
+        let kind = |get_name, is_host| {
+            let iface = ggml_backend_buffer_type_i {
+                get_name: Some(get_name),
+                alloc_buffer: Some(allocate),
+                alloc_buffer_n: Some(allocate_for),
+                get_alignment: Some(alignment),
+                is_host: Some(is_host),
+                ..Default::default()
+            };
+            Forever::new(ggml_backend_buffer_type { iface, device, context: std::ptr::null_mut() })
+        };
+        Kinds {
+            plain: kind(plain_name as unsafe extern "C" fn(_) -> _, yes as unsafe extern "C" fn(_) -> _),
+            loaded: kind(loaded_name, yes),
+            compressed: kind(compressed_name, no),
+        }
+    });
+}
+
+/// The device's default: llama.cpp asks with it what we can do, and keeps activations in it. It is ordinary memory, so that these pass
+/// between this backend and the CPU's uncopied.
+pub fn plain() -> ggml_backend_buffer_type_t {
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.plain.get())
+}
+
+/// Of weights, from when they are placed with us until it is known what they are. Ordinary memory: the loader reads into it.
+pub fn loaded() -> ggml_backend_buffer_type_t {
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.loaded.get())
+}
+
+/// Of weights with compressed ones among them. Not "host", so that nobody else takes the bytes of a carrier for its numbers.
+pub fn compressed() -> ggml_backend_buffer_type_t {
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.compressed.get())
+}
+
+/// Of weights that are real numbers after all: the CPU's.
+pub fn numbers() -> ggml_backend_buffer_type_t {
+    cpu::buffer_type()
+}
+
+/// The type of a buffer. What [`set`] made it is seen together with all that was done before.
+///
+/// # Safety
+/// The buffer must be alive.
+pub unsafe fn of(buffer: ggml_backend_buffer_t) -> ggml_backend_buffer_type_t {
+    // SAFETY: the field of a live buffer; while others use it we change it only through `set`.
+    unsafe { AtomicPtr::from_ptr(&raw mut (*buffer).buft) }.load(Ordering::Acquire)
+}
+
+/// Makes a buffer one of another type.
+///
+/// # Safety
+/// The buffer must be alive.
+pub unsafe fn set(buffer: ggml_backend_buffer_t, kind: ggml_backend_buffer_type_t) {
+    // SAFETY: as for `of`.
+    unsafe { AtomicPtr::from_ptr(&raw mut (*buffer).buft) }.store(kind, Ordering::Release);
+}
+
+unsafe extern "C" fn plain_name(_: ggml_backend_buffer_type_t) -> *const c_char {
+    c"Unweight".as_ptr()
+}
+
+unsafe extern "C" fn loaded_name(_: ggml_backend_buffer_type_t) -> *const c_char {
+    c"Unweight_Loaded".as_ptr()
+}
+
+unsafe extern "C" fn compressed_name(_: ggml_backend_buffer_type_t) -> *const c_char {
+    c"Unweight_Compressed".as_ptr()
+}
+
+unsafe extern "C" fn yes(_: ggml_backend_buffer_type_t) -> bool {
+    true
+}
+
+unsafe extern "C" fn no(_: ggml_backend_buffer_type_t) -> bool {
+    false
+}
+
+unsafe extern "C" fn alignment(_: ggml_backend_buffer_type_t) -> usize {
+    ALIGNMENT
+}
