@@ -2,8 +2,7 @@
 
 use crate::host::cpu;
 use crate::host::ggml::*;
-use crate::host::text::{name, op_name};
-use crate::ops::way::{is_product_or_look_up, is_view, sources, way};
+use crate::ops::way::{Way, is_product_or_look_up, is_view, sources, way};
 use crate::weights::{self, Stand};
 
 /// What llama.cpp wants where the layer is, which is the CPU: it looks on which device these are, and does without them where that is
@@ -29,41 +28,27 @@ pub fn supports(op: &ggml_tensor) -> bool {
     if is_view(op.op) {
         return weights::holds(op) || weights::any_compressed();
     }
-    let mut found = Found::default();
+    let (mut empty, mut numbers) = (false, false);
     for source in sources(op) {
         match weights::stand(source) {
-            Stand::Elsewhere => {}
-            Stand::Empty => found.empty = true,
-            Stand::Numbers => found.numbers = true,
-            Stand::Compressed => found.compressed = true,
-            Stand::Refused(reason) => {
-                weights::refuse(reason);
-                return true;
-            }
+            Stand::Empty => empty = true,
+            Stand::Numbers => numbers = true,
+            Stand::Elsewhere | Stand::Compressed | Stand::Refused(_) => {}
         }
     }
-    if found.empty {
+    if empty {
         return may_be_placed(op);
     }
-    if found.compressed {
-        if let Err(reason) = way(op) {
+    match way(op) {
+        Ok(Way::Cpu) => {}
+        Ok(Way::Kernel(_) | Way::Spelled) => return true,
+        Err(reason) => {
             weights::refuse(reason);
+            return true;
         }
-        return true;
     }
-    if let Some(reason) = strayed(op) {
-        weights::refuse(reason);
-        return true;
-    }
-    let ours = found.numbers || (weights::any_compressed() && !WHERE_THE_LAYER_IS.contains(&op.op));
+    let ours = numbers || (weights::any_compressed() && !WHERE_THE_LAYER_IS.contains(&op.op));
     ours && cpu::supports(op)
-}
-
-#[derive(Default)]
-struct Found {
-    empty: bool,
-    numbers: bool,
-    compressed: bool,
 }
 
 /// llama.cpp asks, with an empty buffer, whether a weight could be placed with us. A carrier could; its data would show whether it is
@@ -73,19 +58,4 @@ fn may_be_placed(op: &ggml_tensor) -> bool {
     sources.next().is_some_and(|weight| weights::may_be_carrier(weight.type_))
         && sources.all(|other| !matches!(weights::stand(other), Stand::Empty))
         && is_product_or_look_up(op.op)
-}
-
-/// Why a product or look-up cannot be computed that uses a weight of a carrier's type, but no compressed weight of ours: ggml has none
-/// on these types, and the CPU would jump to nowhere.
-fn strayed(op: &ggml_tensor) -> Option<String> {
-    let weight = sources(op).next().map(weights::root).filter(|_| is_product_or_look_up(op.op))?;
-    // SAFETY: a tensor's buffer is null or alive.
-    let usage = unsafe { weight.buffer.as_ref() }?.usage;
-    (usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS && weights::may_be_carrier(weight.type_)).then(|| {
-        format!(
-            "tensor {:?} is compressed, but was not loaded together with the index that says how, so {} on it cannot be computed",
-            name(weight),
-            op_name(op.op)
-        )
-    })
 }

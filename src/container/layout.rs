@@ -76,12 +76,12 @@ impl Layout {
             return Err(LayoutError::NothingToCompress);
         }
         let needs: Vec<_> = needs.iter().map(|need| need.map(|need| need.with_margin(margin))).collect();
-        let index_len = most_index_bytes(original, &needs);
-        let plan = RoomPlan { original, needs: &needs, index_len, remainder_len };
+        let plan = RoomPlan { original, needs: &needs, remainder_len };
         let types = plan.types()?;
         let order = file_order(original, &types)?;
         let (header, positions, file_len) = place(original, &types, &order, writer)?;
         let rooms = plan.rooms(&types, &order, Some(&positions))?;
+        let index_len = plan.index_len(rooms.len());
         Ok(Self { header, positions, rooms, index_len, file_len })
     }
 }
@@ -92,21 +92,13 @@ impl Need {
     }
 }
 
-/// The index where every carrier has a room, and every room ends inside a tensor, which then has one piece more.
-fn most_index_bytes(original: &Gguf, needs: &[Option<Need>]) -> u64 {
-    let rooms = needs.iter().flatten().count() as u64;
-    let tensors = original.tensors.iter().zip(needs);
-    index_bytes(rooms, tensors.map(|(tensor, need)| (tensor.name, &tensor.dims, need.map(|_| 2))))
-}
-
-/// What every piece costs beside its segments: its header, and what fills up its three regions and the space before it.
-const PIECE_OVERHEAD: u64 = HEADER_BYTES + 4 * 64;
+/// What a piece costs beside its segments: its header, and what on average fills up its three regions.
+const PIECE_OVERHEAD: u64 = HEADER_BYTES + 3 * 32;
 
 /// The choice of carrier types.
 struct RoomPlan<'a> {
     original: &'a Gguf<'a>,
     needs: &'a [Option<Need>],
-    index_len: u64,
     remainder_len: u64,
 }
 
@@ -144,7 +136,7 @@ impl RoomPlan<'_> {
             let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
             // Optional tensors may find space in rooms of the others.
             let rests = members.iter().filter_map(|&i| self.needs[i]).map(|need| need.rest);
-            let mut need = if optional { 0 } else { rests.fold(self.index_len, u64::saturating_add) };
+            let mut need = if optional { 0 } else { rests.fold(0, u64::saturating_add) };
             while !members.is_empty() {
                 let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
                 for (&i, ty) in members.iter().zip(chosen) {
@@ -176,19 +168,32 @@ impl RoomPlan<'_> {
         ty.and_then(|ty| room_bytes(ty, &self.original.tensors[tensor].dims)).unwrap_or(0)
     }
 
-    fn holds_index(&self, room_len: u64) -> bool {
-        let taken = HEADER_BYTES + self.index_len + self.remainder_len + PIECE_OVERHEAD;
-        room_len >= taken
+    /// Bytes of the index with so many rooms, at most: each ends inside a tensor, which then has one piece more.
+    fn index_len(&self, rooms: usize) -> u64 {
+        // Of a certain size are only all pieces together; it does not matter which tensor has which.
+        let mut more = rooms as u64;
+        let tensors = self.original.tensors.iter().zip(self.needs).map(|(tensor, need)| {
+            let pieces = need.map(|_| 1 + std::mem::take(&mut more));
+            (tensor.name, &tensor.dims, pieces)
+        });
+        index_bytes(rooms as u64, tensors)
+    }
+
+    fn holds_index(&self, room_len: u64, rooms: usize) -> bool {
+        room_len >= HEADER_BYTES + self.index_len(rooms) + self.remainder_len + PIECE_OVERHEAD
     }
 
     /// Gives one of some carriers the smallest room that can hold the index if none has one that can.
     fn make_space_for_index(&self, members: &[usize], types: &mut Types) -> Result<(), LayoutError> {
-        if members.iter().any(|&i| self.holds_index(self.room_len(i, types[i]))) {
+        let order = file_order(self.original, types)?;
+        let rooms = self.rooms(types, &order, None)?;
+        if rooms.iter().any(|room| self.holds_index(room.len, rooms.len())) {
             return Ok(());
         }
         let wide =
             members.iter().flat_map(|&i| CARRIER_TYPES.map(|(ty, _)| (self.room_len(i, Some(ty)), i, ty)));
-        let smallest = wide.filter(|&(len, ..)| self.holds_index(len)).min_by_key(|&(len, i, _)| (len, i));
+        let holds_index = |len| self.holds_index(len, rooms.len() + 1);
+        let smallest = wide.filter(|&(len, ..)| holds_index(len)).min_by_key(|&(len, i, _)| (len, i));
         let (_, i, ty) = smallest.ok_or(LayoutError::TooSmall)?;
         types[i] = Some(ty);
         Ok(())
@@ -214,7 +219,7 @@ impl RoomPlan<'_> {
             }
         }
         rooms.sort_by_key(|room| room.optional);
-        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len)) {
+        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, rooms.len())) {
             rooms[..=first].rotate_right(1);
         }
         Ok(rooms)
@@ -224,7 +229,7 @@ impl RoomPlan<'_> {
     fn missing(&self, types: &Types, optional: bool) -> Result<u64, LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
-        let mut filling = Filling::new(&rooms, self.index_len);
+        let mut filling = Filling::new(&rooms, self.index_len(rooms.len()));
         let mut missing = pour(&mut filling, self.remainder_len, u64::from(self.remainder_len > 0));
         let needs = |optional| self.needs.iter().flatten().filter(move |need| need.optional == optional);
         for need in needs(false) {
@@ -240,14 +245,16 @@ impl RoomPlan<'_> {
     }
 }
 
-/// Bytes that find no space, of `rest` bytes in so many segments.
+/// Bytes that find no space, of `rest` bytes in so many segments of like size.
 fn pour(filling: &mut Filling, rest: u64, segments: u64) -> u64 {
-    let segment = rest.div_ceil(segments.max(1));
+    let all = u128::from(rest.saturating_sub(PIECE_OVERHEAD).max(1));
+    let bytes = |some: u64| (all * u128::from(some)).div_ceil(u128::from(segments)) as u64;
     let mut left = segments;
     while left > 0 {
-        let Some(free) = filling.free() else { return left.saturating_mul(segment) + PIECE_OVERHEAD };
-        let fit = left.min(free.len.saturating_sub(PIECE_OVERHEAD) / segment.max(1));
-        filling.take(free, if fit > 0 { fit * segment + PIECE_OVERHEAD } else { 0 });
+        let Some(free) = filling.free() else { return bytes(left) + PIECE_OVERHEAD };
+        let space = u128::from(free.len.saturating_sub(PIECE_OVERHEAD));
+        let fit = (space * u128::from(segments) / all).min(u128::from(left)) as u64;
+        filling.take(free, if fit > 0 { (bytes(fit) + PIECE_OVERHEAD).min(free.len) } else { 0 });
         left -= fit;
         if left > 0 {
             filling.leave();

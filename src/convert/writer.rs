@@ -9,7 +9,7 @@ use super::placing::Placing;
 use super::progress::{Progress, Stage};
 use super::source::{Source, WINDOW};
 use super::survey::Survey;
-use crate::codec::Encoder;
+use crate::codec::{Encoder, PieceBuilder};
 use crate::container::converted::Converted;
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::layout::{Layout, Need};
@@ -21,9 +21,8 @@ use crate::container::rooms::{
 /// What `unweight.writer` says.
 const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
 
-/// How much more space than expected is planned for, as a share: how escapes lie is known only when they are coded. Where the first does
-/// not do, the file is written again with the next.
-const MARGINS: [f64; 4] = [1.0 / 4096.0, 1.0 / 512.0, 1.0 / 64.0, 1.0 / 8.0];
+/// How much more space is planned for than tensors need, as a share: a little is lost at the end of each room.
+const MARGINS: [f64; 4] = [0.0, 1.0 / 8192.0, 1.0 / 512.0, 1.0 / 32.0];
 
 /// One original on its way into a converted file.
 pub struct Writer<'a> {
@@ -41,17 +40,35 @@ struct Placed {
 }
 
 impl Writer<'_> {
+    /// What each tensor is expected to need; how escapes lie is known only when they are coded.
+    fn expected(&self) -> Vec<Option<Need>> {
+        self.survey.encoders.iter().map(|encoder| encoder.as_ref().map(|(_, need)| *need)).collect()
+    }
+
+    /// What each tensor needs, by coding it.
+    fn measured(&self, buffers: &mut Buffers) -> Result<Vec<Option<Need>>> {
+        let mut needs = self.expected();
+        for (i, tensor, encoder) in self.tensors() {
+            let (Some((encoder, _)), Some(need)) = (encoder, &mut needs[i]) else { continue };
+            let mut builder = PieceBuilder::new(encoder);
+            encode(buffers, self.source, self.gguf.position(tensor), encoder, &(), |_, chunk| {
+                builder.take(chunk, 0..chunk.segments());
+                Ok(())
+            })?;
+            need.rest = builder.finish().len;
+        }
+        Ok(needs)
+    }
+
     /// # Errors
     /// If the carriers cannot hold what is compressed.
     pub fn plan(&self) -> Result<Layout> {
-        self.plan_with(MARGINS[0])
+        self.plan_for(&self.expected(), MARGINS[0])
     }
 
-    fn plan_with(&self, margin: f64) -> Result<Layout> {
-        let needs: Vec<Option<Need>> =
-            self.survey.encoders.iter().map(|encoder| encoder.as_ref().map(|(_, need)| *need)).collect();
+    fn plan_for(&self, needs: &[Option<Need>], margin: f64) -> Result<Layout> {
         let remainder = self.survey.remainder.len() as u64;
-        Layout::plan(self.gguf, &needs, remainder, margin, NAME).in_file(&self.source.path)
+        Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)
     }
 
     /// Writes everything, and proves it by reading it back: every tensor from the bytes now in the file. Returns its length.
@@ -61,8 +78,12 @@ impl Writer<'_> {
     pub fn write(&self, output: &Output) -> Result<u64> {
         let bytes = self.gguf.tensors.iter().map(|tensor| tensor.len).sum::<u64>();
         let mut buffers = Buffers::default();
-        for margin in MARGINS {
-            let layout = self.plan_with(margin)?;
+        let mut needs = self.expected();
+        for (attempt, margin) in MARGINS.into_iter().enumerate() {
+            if attempt == 1 {
+                needs = self.measured(&mut buffers)?;
+            }
+            let layout = self.plan_for(&needs, margin)?;
             self.progress.begin(Stage::Writing, 2 * bytes);
             // What an earlier attempt left would stand where zeros should.
             output.set_len(0)?;
@@ -76,7 +97,7 @@ impl Writer<'_> {
                 return Ok(layout.file_len);
             }
         }
-        let what = "its compressed weights take much more space than expected".to_owned();
+        let what = "its compressed weights do not fit where they should".to_owned();
         Err(Error::new(&self.source.path, Cause::Defect(what)))
     }
 

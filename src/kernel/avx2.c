@@ -51,27 +51,34 @@ UW_INLINE void store_floats(__m256i words, float *out) {
         _mm256_storeu_ps(out + 8 * h, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves[h]), 16)));
 }
 
+/* As store_end(), as floats and with zeros to the end of a block. */
+UW_INLINE void widen_end(const uint8_t *high, const uint8_t *low, uint64_t n, const int shift, float *out) {
+    memset(out, 0, UW_BLOCK * sizeof *out);
+    for (; n >= 16; n -= 16, high += 16, low += 16, out += 16) store_floats(words_of_16(high, low, shift), out);
+    for (uint64_t i = 0; i < n; i++) out[i] = uw_bf16_to_f32(uw_word(high[i], low[i], shift));
+}
+
 /* Rows as floats, with zeros to the end of their last block. */
 UW_INLINE void widen_rows(const uw_piece *piece, const int code_bits, const int shift, uint64_t row, uint64_t n, float *out) {
-    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, padded = uw_padded(piece->k);
+    const uint64_t blocks = uw_blocks(piece->k), full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, padded = uw_padded(piece->k);
     walk w;
     walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
         const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL;
         float *to = out + i * padded;
-        for (uint64_t b = 0; b < full; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            __m256i words[4];
-            words_of(high, low, shift, words);
-            for (int q = 0; q < 4; q++) store_floats(words[q], to + 16 * q);
+        for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
+            high = high_bytes(&w, code_bits, row + i, from);
+            const uint64_t now = blocks_from(full, from);
+            for (uint64_t b = 0; b < now; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
+                UW_PREFETCH_LINE(low + UW_PREFETCH);
+                __m256i words[4];
+                words_of(high, low, shift, words);
+                for (int q = 0; q < 4; q++) store_floats(words[q], to + 16 * q);
+            }
         }
         if (left == 0) continue;
-        if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
         UW_PREFETCH_LINE(low + UW_PREFETCH);
-        uint16_t end[UW_BLOCK] = {0};
-        store_end(high, low, left, shift, end);
-        for (int q = 0; q < 4; q++) store_floats(load(end + 16 * q), to + 16 * q);
+        widen_end(high, low, left, shift, to);
     }
 }
 
@@ -155,7 +162,7 @@ UW_INLINE void accumulate(__m256i words, const float *x, __m256 acc[2]) {
 
 UW_INLINE void dot_rows(const uw_piece *piece, const int code_bits, const int shift, uw_order order, uint64_t row, uint64_t n,
                         const float *x, float *y) {
-    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
+    const uint64_t blocks = uw_blocks(piece->k), full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
     walk w;
     walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
@@ -163,24 +170,23 @@ UW_INLINE void dot_rows(const uw_piece *piece, const int code_bits, const int sh
         const float *xb = x;
         __m256 acc[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
         __m256i words[4];
-        for (uint64_t done = 0; done < full;) {
-            high = high_bytes(&w, code_bits, row + i, done);
-            uint64_t now = full - done < STRETCH_BLOCKS ? full - done : STRETCH_BLOCKS;
+        for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
+            high = high_bytes(&w, code_bits, row + i, from);
+            const uint64_t now = blocks_from(full, from);
             for (uint64_t b = 0; b < now; b++, low += UW_BLOCK, high += UW_BLOCK, xb += UW_BLOCK) {
                 UW_PREFETCH_LINE(low + UW_PREFETCH);
                 words_of(high, low, shift, words);
                 for (int q = 0; q < 4; q++) accumulate(words[q], xb + 16 * q, acc + q % 2 * 2);
             }
-            done += now;
         }
         if (left == 0) {
             y[i] = (float)finish_dot(order, acc);
             continue;
         }
-        if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
         UW_PREFETCH_LINE(low + UW_PREFETCH);
         const uint64_t step = left / 32 * 32;
-        for (uint64_t h = 0; h < step; h += 16) accumulate(words_of_16(high + h, low + h, shift), xb + h, acc + h / 8);
+        if (step > 0)
+            for (int h = 0; h < 2; h++) accumulate(words_of_16(high + 16 * h, low + 16 * h, shift), xb + 16 * h, acc + 2 * h);
         uint16_t tail[32];
         store_end(high + step, low + step, left - step, shift, tail);
         y[i] = (float)tail_parted(finish_dot(order, acc), tail, xb + step, 0, left - step);

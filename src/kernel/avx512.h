@@ -179,27 +179,26 @@ UW_INLINE void accumulate(const int bf16, const int half, __m512i a, __m512i b, 
 
 UW_INLINE void dot_rows(const uw_piece *piece, const int code_bits, const int shift, const int bf16, uint64_t row, uint64_t n,
                         const uint8_t *x, float *y) {
-    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, x_block = UW_BLOCK * (bf16 ? sizeof(uint16_t) : sizeof(float));
+    const uint64_t blocks = uw_blocks(piece->k), full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
+    const uint64_t x_block = UW_BLOCK * (bf16 ? sizeof(uint16_t) : sizeof(float));
     walk w;
     walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
         const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL, *xb = x;
         __m512 acc[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         __m512i a, b;
-        for (uint64_t done = 0; done < full;) {
-            high = high_bytes(&w, code_bits, row + i, done);
-            uint64_t now = full - done < STRETCH_BLOCKS ? full - done : STRETCH_BLOCKS;
+        for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
+            high = high_bytes(&w, code_bits, row + i, from);
+            const uint64_t now = blocks_from(full, from);
             for (uint64_t j = 0; j < now; j++, low += UW_BLOCK, high += UW_BLOCK, xb += x_block) {
                 UW_PREFETCH_LINE(low + UW_PREFETCH);
                 words_of(high, low, shift, &a, &b);
                 accumulate(bf16, 0, a, b, xb, acc);
             }
-            done += now;
         }
         uint64_t rest = left;
         uint16_t tail[UW_BLOCK];
         if (left > 0) {
-            if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
             UW_PREFETCH_LINE(low + UW_PREFETCH);
             if (!bf16 && left >= 32) {
                 a = words_of_32(high, low, shift);

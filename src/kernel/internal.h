@@ -56,6 +56,9 @@ static inline int uw_weight_at(int place) {
     return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;
 }
 
+/* A weight from its high and low bytes, stored with its exponent `shift` too high. */
+static inline uint16_t uw_word(uint8_t high, uint8_t low, int shift) { return (uint16_t)((high << 8 | low) - shift * 128); }
+
 static inline float uw_bf16_to_f32(uint16_t bits) {
     uint32_t wide = (uint32_t)bits << 16;
     float f;

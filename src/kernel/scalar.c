@@ -31,11 +31,11 @@ static void lookup_block4(const lookup *l, const uint8_t *in, uint8_t *out) {
 }
 
 static void store_words(const uint8_t *high, const uint8_t *low, int shift, uint16_t *out) {
-    for (int place = 0; place < UW_BLOCK; place++) out[uw_weight_at(place)] = (uint16_t)((high[place] << 8 | low[place]) - shift * 128);
+    for (int place = 0; place < UW_BLOCK; place++) out[uw_weight_at(place)] = uw_word(high[place], low[place], shift);
 }
 
 static void store_16(const uint8_t *high, const uint8_t *low, int shift, uint16_t *out) {
-    for (int i = 0; i < 16; i++) out[i] = (uint16_t)((high[i] << 8 | low[i]) - shift * 128);
+    for (int i = 0; i < 16; i++) out[i] = uw_word(high[i], low[i], shift);
 }
 
 #include "segment.h"

@@ -96,6 +96,9 @@ UW_INLINE void read_stretch(walk *w, const int code_bits, uint64_t block, uint64
     put_escapes(w, blocks * UW_BLOCK);
 }
 
+/* How many of so many blocks are in the stretch that begins with block `from`. */
+UW_INLINE uint64_t blocks_from(uint64_t blocks, uint64_t from) { return blocks - from < STRETCH_BLOCKS ? blocks - from : STRETCH_BLOCKS; }
+
 /* The high bytes of a row from block `from` on, which is a multiple of STRETCH_BLOCKS: as many as the row has left, at most those of
  * a stretch. Rows may begin anywhere; their stretches come in order. */
 UW_INLINE const uint8_t *high_bytes(walk *w, const int code_bits, uint64_t row, uint64_t from) {
@@ -112,19 +115,14 @@ UW_INLINE const uint8_t *high_bytes(walk *w, const int code_bits, uint64_t row, 
         return w->high + row % rows * piece->k;
     }
     if (from == 0) enter_segment(w, segment);
-    read_stretch(w, code_bits, row * blocks + from, blocks - from < STRETCH_BLOCKS ? blocks - from : STRETCH_BLOCKS);
+    read_stretch(w, code_bits, row * blocks + from, blocks_from(blocks, from));
     return w->high;
 }
 
 /* The last n weights of a row, fewer than a block: exactly n words. Reads no low byte past them. */
 UW_INLINE void store_end(const uint8_t *high, const uint8_t *low, uint64_t n, const int shift, uint16_t *out) {
     for (; n >= 16; n -= 16, high += 16, low += 16, out += 16) store_16(high, low, shift, out);
-    if (n == 0) return;
-    uint8_t last[16] = {0};
-    uint16_t words[16];
-    memcpy(last, low, n);
-    store_16(high, last, shift, words);
-    memcpy(out, words, n * sizeof *out);
+    for (uint64_t i = 0; i < n; i++) out[i] = uw_word(high[i], low[i], shift);
 }
 
 /* Rows to expand at a time for a product: few for few columns, so that they stay in the nearest cache; whole segments, which are
@@ -149,19 +147,21 @@ UW_INLINE uint64_t tile_rows(const uw_piece *piece, uint64_t columns) {
 /* Rows as words, `stride` elements apart: exactly k, or with zeros to the end of their last block. */
 UW_INLINE void decode_rows(const uw_piece *piece, const int code_bits, const int shift, const int padded, uint64_t row, uint64_t n,
                            uint16_t *out, size_t stride) {
-    const uint64_t full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
+    const uint64_t blocks = uw_blocks(piece->k), full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK;
     walk w;
     walk_start(&w, piece);
     for (uint64_t i = 0; i < n; i++) {
         const uint8_t *low = piece->low + (row + i) * piece->k, *high = NULL;
         uint16_t *to = out + i * stride;
-        for (uint64_t b = 0; b < full; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
-            if (b % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, b);
-            UW_PREFETCH_LINE(low + UW_PREFETCH);
-            store_words(high, low, shift, to);
+        for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
+            high = high_bytes(&w, code_bits, row + i, from);
+            const uint64_t now = blocks_from(full, from);
+            for (uint64_t b = 0; b < now; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK) {
+                UW_PREFETCH_LINE(low + UW_PREFETCH);
+                store_words(high, low, shift, to);
+            }
         }
         if (left == 0) continue;
-        if (full % STRETCH_BLOCKS == 0) high = high_bytes(&w, code_bits, row + i, full);
         UW_PREFETCH_LINE(low + UW_PREFETCH);
         store_end(high, low, left, shift, to);
         if (padded) memset(to + left, 0, (UW_BLOCK - left) * sizeof *to);

@@ -4,7 +4,7 @@ use super::spell::spelled;
 use crate::host::cpu;
 use crate::host::ggml::*;
 use crate::host::text::{name, op_name};
-use crate::weights::{Rows, root, shown};
+use crate::weights::{Rows, Stand, may_be_carrier, root, shown, stand};
 
 pub enum Way<'a> {
     /// It has none, or nothing to compute.
@@ -20,9 +20,19 @@ pub enum Way<'a> {
 /// # Errors
 /// If there is none, with the reason.
 pub fn way(node: &ggml_tensor) -> Result<Way<'_>, String> {
-    let first = sources(node).find(|source| shown(source).is_some());
-    let Some(first) = first.filter(|_| !node.ne.contains(&0) && !is_view(node.op)) else {
+    if is_view(node.op) || node.ne.contains(&0) {
         return Ok(Way::Cpu);
+    }
+    let mut compressed = None;
+    for source in sources(node).filter(|source| may_be_carrier(source.type_)) {
+        match stand(source) {
+            Stand::Compressed => compressed = Some(source),
+            Stand::Refused(reason) => return Err(reason),
+            Stand::Elsewhere | Stand::Empty | Stand::Numbers => {}
+        }
+    }
+    let Some(compressed) = compressed else {
+        return strayed(node).map_or(Ok(Way::Cpu), Err);
     };
     if let Some(rows) = kernel(node) {
         return Ok(Way::Kernel(rows));
@@ -30,10 +40,25 @@ pub fn way(node: &ggml_tensor) -> Result<Way<'_>, String> {
     if cpu_computes_spelled(node) {
         return Ok(Way::Spelled);
     }
-    let (name, op) = (name(root(first)), op_name(node.op));
+    let (name, op) = (name(root(compressed)), op_name(node.op));
     Err(format!(
         "tensor {name:?} is compressed, and {op} on it cannot be computed: restore the file to use it so"
     ))
+}
+
+/// Why a product or look-up cannot be computed that uses a weight of a carrier's type, but no compressed weight of ours: ggml has none
+/// on these types, and the CPU would jump to nowhere.
+fn strayed(node: &ggml_tensor) -> Option<String> {
+    let weight = sources(node).next().map(root).filter(|_| is_product_or_look_up(node.op))?;
+    // SAFETY: a tensor's buffer is null or alive.
+    let usage = unsafe { weight.buffer.as_ref() }?.usage;
+    (usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS && may_be_carrier(weight.type_)).then(|| {
+        format!(
+            "tensor {:?} is compressed, but was not loaded together with the index that says how, so {} on it cannot be computed",
+            name(weight),
+            op_name(node.op)
+        )
+    })
 }
 
 /// True for operations that compute nothing.

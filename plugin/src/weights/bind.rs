@@ -5,20 +5,21 @@ use std::ffi::CStr;
 
 use unweight::codec::Shape;
 use unweight::container::gguf::TensorType;
-use unweight::container::rooms::{Carrier, Group};
+use unweight::container::rooms::{Carrier, Group, GroupError};
 use unweight::kernel::Tensor;
 
-use super::weight::Weight;
+use super::weight::{Bound, Weight};
 use crate::host::ggml::{ggml_nbytes, ggml_tensor};
 
-/// Makes the weights of all compressed tensors, and sets `extra` of each to its weight. None are compressed where no index is found.
+/// Finds the weights of all compressed tensors, and sets `extra` of each to what has been found. None are compressed where there is no
+/// index.
 ///
 /// # Errors
-/// If anything is damaged, missing or unknown, naming the tensor; then no `extra` is set.
+/// If anything is damaged or unknown, naming the tensor; then no `extra` is set.
 ///
 /// # Safety
 /// The tensors must be alive and hold all their data, which stay as they are for as long as the weights are used.
-pub unsafe fn bind(tensors: &[*mut ggml_tensor]) -> Result<Box<[Weight]>, String> {
+pub unsafe fn bind(tensors: &[*mut ggml_tensor]) -> Result<Box<[Bound]>, String> {
     let mut carriers: Vec<Carrier> = Vec::with_capacity(tensors.len());
     let mut by_name = HashMap::with_capacity(tensors.len());
     let mut named = Vec::with_capacity(tensors.len());
@@ -33,25 +34,31 @@ pub unsafe fn bind(tensors: &[*mut ggml_tensor]) -> Result<Box<[Weight]>, String
         }
     }
     let group = Group::gather(carriers).map_err(|error| error.to_string())?;
-    let mut bound = Vec::new();
-    let mut weights = Vec::new();
+    let mut carriers = Vec::new();
+    let mut found = Vec::new();
     for (name, tensor) in named {
-        if let Some(weight) = weight(&group, name)? {
-            bound.push(tensor);
-            weights.push(weight);
+        if let Some(bound) = find(&group, name)? {
+            carriers.push(tensor);
+            found.push(bound);
         }
     }
-    let weights = weights.into_boxed_slice();
-    for (tensor, weight) in bound.into_iter().zip(&weights) {
+    let found = found.into_boxed_slice();
+    for (tensor, bound) in carriers.into_iter().zip(&found) {
         // SAFETY: the tensor is alive, and its buffer, being ours, leaves `extra` to us.
-        unsafe { (*tensor).extra = std::ptr::from_ref(weight).cast_mut().cast() };
+        unsafe { (*tensor).extra = std::ptr::from_ref(bound).cast_mut().cast() };
     }
-    Ok(weights)
+    Ok(found)
 }
 
 /// The weight of this name; `None` if no index has it as a compressed one.
-fn weight(group: &Group<'static>, name: &'static str) -> Result<Option<Weight>, String> {
-    let Some(located) = group.locate(name).map_err(|error| error.to_string())? else { return Ok(None) };
+fn find(group: &Group<'static>, name: &'static str) -> Result<Option<Bound>, String> {
+    let located = match group.locate(name) {
+        Ok(Some(located)) => located,
+        Ok(None) => return Ok(None),
+        // llama.cpp leaves out blocks that it does not need, but loads tensors of such a block that it does not need either.
+        Err(error @ GroupError::RoomMissing { .. }) => return Ok(Some(Bound::Lacking(error.to_string()))),
+        Err(error) => return Err(error.to_string()),
+    };
     let wrong = |what: &dyn std::fmt::Display| format!("tensor {name:?}: {what}");
     let Some(entry) = group.entry(name) else { return Ok(None) };
     if entry.ty != TensorType::BF16 {
@@ -60,7 +67,7 @@ fn weight(group: &Group<'static>, name: &'static str) -> Result<Option<Weight>, 
     let shape = Shape::of(&entry.dims).ok_or_else(|| wrong(&"its shape overflows"))?;
     let tensor = Tensor::open(located.encoding, located.home, shape.k, &located.pieces)
         .map_err(|error| wrong(&error))?;
-    Ok(Some(Weight { tensor }))
+    Ok(Some(Bound::Whole(Weight { tensor })))
 }
 
 /// `None` for a tensor that no index can name, or without data.

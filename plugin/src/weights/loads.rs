@@ -13,7 +13,7 @@ use std::thread::ThreadId;
 
 use super::bind::bind;
 use super::kinds;
-use super::weight::Weight;
+use super::weight::Bound;
 use crate::host::ggml::{ggml_backend_buffer_t, ggml_tensor};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ struct Load {
 enum State {
     Unsettled,
     /// What the `extra` of compressed tensors points to; empty if none are.
-    Settled(Box<[Weight]>),
+    Settled(Box<[Bound]>),
     Refused(String),
 }
 
@@ -131,7 +131,7 @@ pub fn settle_own() -> Vec<String> {
 
 impl Load {
     fn is_compressed(&self) -> bool {
-        matches!(&self.state, State::Settled(weights) if !weights.is_empty())
+        matches!(&self.state, State::Settled(bound) if !bound.is_empty())
     }
 
     fn settle(&mut self) -> Result<(), String> {
@@ -143,13 +143,13 @@ impl Load {
         self.open = false;
         // SAFETY: the buffers are not freed, so the tensors are alive; the data are there, and a model's weights do not change.
         match unsafe { bind(&self.tensors) } {
-            Ok(weights) => {
-                let kind = if weights.is_empty() { kinds::numbers() } else { kinds::compressed() };
+            Ok(bound) => {
+                let kind = if bound.is_empty() { kinds::numbers() } else { kinds::compressed() };
                 for &buffer in &self.buffers {
                     // SAFETY: the buffers are not freed, and nobody computes on them yet.
                     unsafe { kinds::set(buffer, kind) };
                 }
-                self.state = State::Settled(weights);
+                self.state = State::Settled(bound);
                 if self.is_compressed() {
                     COMPRESSED.fetch_add(1, Ordering::Release);
                 }

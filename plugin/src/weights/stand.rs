@@ -1,7 +1,7 @@
 //! Where a tensor of a graph stands: with us or not, and what it is.
 
 use super::buffer::load_of;
-use super::weight::{Shown, Weight};
+use super::weight::{Bound, Shown};
 use super::{kinds, loads, may_be_carrier};
 use crate::host::ggml::{GGML_OP_NONE, ggml_backend_buffer_type_t, ggml_tensor};
 use crate::host::text::name;
@@ -37,20 +37,23 @@ pub fn holds(tensor: &ggml_tensor) -> bool {
     kind(root(tensor)).is_some_and(|kind| kinds.contains(&kind))
 }
 
-/// What a tensor shows of a compressed weight that is ready for use: all that has to be asked while computing.
+/// What a tensor shows of a compressed weight that is ready for use.
 pub fn shown(tensor: &ggml_tensor) -> Option<Shown<'_>> {
-    may_be_carrier(tensor.type_).then(|| weight(root(tensor)).and_then(|weight| Shown::of(tensor, weight)))?
+    match bound(root(tensor))? {
+        Bound::Whole(weight) => Shown::of(tensor, weight),
+        Bound::Lacking(_) => None,
+    }
 }
 
-fn weight(root: &ggml_tensor) -> Option<&Weight> {
-    if kind(root)? != kinds::compressed() {
+fn bound(root: &ggml_tensor) -> Option<&Bound> {
+    if !may_be_carrier(root.type_) || kind(root)? != kinds::compressed() {
         return None;
     }
     // SAFETY: the buffer is alive; only `bind` sets `extra` in those that are not empty.
-    unsafe { load_of(root.buffer).and_then(|_| root.extra.cast::<Weight>().as_ref()) }
+    unsafe { load_of(root.buffer).and_then(|_| root.extra.cast::<Bound>().as_ref()) }
 }
 
-/// Where a tensor stands. Settles the load that it came with: its graph is being laid out, so its data are all there.
+/// Where a tensor stands. Settles the load that it came with if it is not: its graph is being laid out, so its data are all there.
 pub fn stand(tensor: &ggml_tensor) -> Stand {
     let root = root(tensor);
     let Some(first) = kind(root) else { return Stand::Elsewhere };
@@ -69,9 +72,12 @@ pub fn stand(tensor: &ggml_tensor) -> Stand {
     if kind(root) != Some(kinds::compressed()) {
         return Stand::Elsewhere;
     }
-    match weight(root) {
+    match bound(root) {
         None => Stand::Numbers,
-        Some(weight) if Shown::of(tensor, weight).is_some() => Stand::Compressed,
-        Some(_) => Stand::Refused(format!("a view of tensor {:?} does not show whole weights", name(root))),
+        Some(Bound::Lacking(reason)) => Stand::Refused(reason.clone()),
+        Some(Bound::Whole(weight)) if Shown::of(tensor, weight).is_some() => Stand::Compressed,
+        Some(Bound::Whole(_)) => {
+            Stand::Refused(format!("a view of tensor {:?} does not show whole weights", name(root)))
+        }
     }
 }

@@ -1,10 +1,17 @@
-//! A compressed weight, and what a tensor shows of it.
+//! Compressed weights, and what a tensor shows of one.
 
 use unweight::kernel::Tensor;
 
 use crate::host::ggml::{ggml_tensor, ggml_type_size};
 
-/// A compressed weight: what the `extra` of its carrier points to.
+/// What the `extra` of a carrier points to.
+pub enum Bound {
+    Whole(Weight),
+    /// A part of it was not loaded, as this says: it must not be used, but nobody may want to.
+    Lacking(String),
+}
+
+/// A compressed weight.
 pub struct Weight {
     pub tensor: Tensor<'static>,
 }
