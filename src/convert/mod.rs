@@ -37,8 +37,10 @@ pub use progress::{Progress, Stage};
 pub use source::Source;
 pub use survey::count;
 
+use crate::codec::Encoder;
 use crate::container::converted::is_converted;
 use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::layout::Need;
 use crate::selection::{Selection, is_known};
 use error::In;
 use output::Output;
@@ -121,12 +123,10 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
         return Err(refused(Refusal::NotSmaller { before, after, why }));
     }
     let tensors = gguf.tensors.iter().zip(&survey.encoders);
-    let stored = |(tensor, encoder): (&TensorInfo, &Option<_>)| Stored {
+    let stored = |(tensor, encoder): (&TensorInfo, &Option<(Encoder, Need)>)| Stored {
         name: tensor.name.to_owned(),
         before: tensor.len,
-        after: encoder.as_ref().map(|(_, need): &(_, crate::container::layout::Need)| {
-            tensor.dims.elements().unwrap_or(0) + need.rest
-        }),
+        after: encoder.as_ref().map(|(_, need)| tensor.dims.elements().unwrap_or(0) + need.rest),
     };
     let tensors = tensors.map(stored).collect();
     let notes = notes(gguf, &survey);

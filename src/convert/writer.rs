@@ -232,13 +232,23 @@ impl Writer<'_> {
             len: self.survey.remainder.len() as u64,
             xxh3: xxh3_64(&self.survey.remainder),
         });
-        let entry = |((i, tensor, encoder), pieces): ((usize, &TensorInfo, Option<&(Encoder, Need)>), _)| {
+        let mut entries = Vec::with_capacity(self.gguf.tensors.len());
+        for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
             let &TensorInfo { name, ty, dims, offset, len } = tensor;
-            let coded =
-                |(encoder, _): &(Encoder, Need)| Stored::Coded { encoding: encoder.encoding.id(), pieces };
-            let stored = encoder.map_or(Stored::Plain, coded);
-            Entry { name: name.to_owned(), ty, dims, offset, len, xxh3: self.survey.xxh3[i], stored }
-        };
+            let stored = match encoder {
+                None => Stored::Plain,
+                Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
+            };
+            entries.push(Entry {
+                name: name.to_owned(),
+                ty,
+                dims,
+                offset,
+                len,
+                xxh3: self.survey.xxh3[i],
+                stored,
+            });
+        }
         Index {
             original_len: self.source.len(),
             original_blake3: *self.survey.blake3.as_bytes(),
@@ -246,7 +256,7 @@ impl Writer<'_> {
             metadata_xxh3: xxh3_64(metadata),
             remainder,
             rooms: rooms.to_vec(),
-            entries: self.tensors().zip(placed.pieces).map(entry).collect(),
+            entries,
         }
     }
 
