@@ -56,6 +56,9 @@ impl<'a> Converted<'a> {
                 Some(version) => ConvertedError::Version(version),
             });
         }
+        if !gguf.tensors.iter().any(|tensor| group.entry(tensor.name).is_some()) {
+            return Err(ConvertedError::NotUnweight);
+        }
         let converted = Self { gguf, group };
         converted.check_agreement()?;
         Ok(converted)

@@ -25,7 +25,7 @@ pub struct Need {
     pub rest: u64,
     /// Into how many segments that can be cut.
     pub segments: u64,
-    /// True if llama.cpp may leave the tensor out.
+    /// True if llama.cpp may leave the tensor out: its carrier has no room then, for others to miss.
     pub optional: bool,
 }
 
@@ -129,34 +129,24 @@ impl RoomPlan<'_> {
     fn types_in(&self, manner: Manner) -> Result<Vec<Option<TensorType>>, LayoutError> {
         let narrow = CARRIER_TYPES[0].0;
         let mut types: Vec<_> = self.needs.iter().map(|need| need.map(|_| narrow)).collect();
-        let has_others = self.needs.iter().flatten().any(|need| !need.optional);
-        for optional in [false, true] {
-            let is_member = |need: &Option<Need>| need.is_some_and(|need| need.optional == optional);
-            let members: Vec<_> = (0..types.len()).filter(|&i| is_member(&self.needs[i])).collect();
-            let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
-            // Optional tensors may find space in rooms of the others.
-            let rests = members.iter().filter_map(|&i| self.needs[i]).map(|need| need.rest);
-            let mut need = if optional { 0 } else { rests.fold(0, u64::saturating_add) };
-            while !members.is_empty() {
-                let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
-                for (&i, ty) in members.iter().zip(chosen) {
-                    types[i] = Some(ty);
-                }
-                if optional != has_others {
-                    self.make_space_for_index(&members, &mut types)?;
-                }
-                let missing = self.missing(&types, optional)?;
-                if missing == 0 {
-                    break;
-                }
-                let total =
-                    members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
-                need = total
-                    .and_then(|total| total.max(need).checked_add(missing))
-                    .ok_or(LayoutError::Overflow)?;
+        let has_room = |need: &Option<Need>| need.is_some_and(|need| !need.optional);
+        let members: Vec<_> = (0..types.len()).filter(|&i| has_room(&self.needs[i])).collect();
+        let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
+        let mut need = self.needs.iter().flatten().map(|need| need.rest).fold(0, u64::saturating_add);
+        loop {
+            let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
+            for (&i, ty) in members.iter().zip(chosen) {
+                types[i] = Some(ty);
             }
+            self.make_space_for_index(&members, &mut types)?;
+            let missing = self.missing(&types)?;
+            if missing == 0 {
+                return Ok(types);
+            }
+            let total = members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
+            need =
+                total.and_then(|total| total.max(need).checked_add(missing)).ok_or(LayoutError::Overflow)?;
         }
-        Ok(types)
     }
 
     fn elements(&self, tensor: usize) -> Result<u64, LayoutError> {
@@ -199,8 +189,7 @@ impl RoomPlan<'_> {
         Ok(())
     }
 
-    /// Rooms in the order in which they are filled: first the one with the index, those that may be left out last. `positions`: where
-    /// the carriers begin, if that is known.
+    /// Rooms in the order in which they are filled: first the one with the index. `positions`: where the carriers begin, if that is known.
     fn rooms(
         &self,
         types: &Types,
@@ -209,37 +198,31 @@ impl RoomPlan<'_> {
     ) -> Result<Vec<Space>, LayoutError> {
         let mut rooms = Vec::new();
         for &carrier in order {
-            let Some(need) = self.needs[carrier] else { continue };
+            if self.needs[carrier].is_none() {
+                continue;
+            }
             let len = self.room_len(carrier, types[carrier]);
             if len >= HEADER_BYTES {
                 let home =
                     positions.map_or(0, |positions| positions[carrier]).checked_add(self.elements(carrier)?);
                 let position = home.ok_or(LayoutError::Overflow)?;
-                rooms.push(Space { carrier, position, len, optional: need.optional });
+                rooms.push(Space { carrier, position, len });
             }
         }
-        rooms.sort_by_key(|room| room.optional);
         if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, rooms.len())) {
             rooms[..=first].rotate_right(1);
         }
         Ok(rooms)
     }
 
-    /// Bytes for which there is no space in rooms of these types, `optional` ones included or not.
-    fn missing(&self, types: &Types, optional: bool) -> Result<u64, LayoutError> {
+    /// Bytes for which there is no space in rooms of these types.
+    fn missing(&self, types: &Types) -> Result<u64, LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
         let mut filling = Filling::new(&rooms, self.index_len(rooms.len()));
         let mut missing = pour(&mut filling, self.remainder_len, u64::from(self.remainder_len > 0));
-        let needs = |optional| self.needs.iter().flatten().filter(move |need| need.optional == optional);
-        for need in needs(false) {
+        for need in self.needs.iter().flatten() {
             missing += pour(&mut filling, need.rest, need.segments);
-        }
-        if optional {
-            filling.go_on_with_optional();
-            for need in needs(true) {
-                missing += pour(&mut filling, need.rest, need.segments);
-            }
         }
         Ok(missing)
     }

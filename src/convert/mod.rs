@@ -40,7 +40,7 @@ pub use survey::count;
 use crate::codec::Encoder;
 use crate::container::converted::is_converted;
 use crate::container::gguf::{Gguf, TensorInfo};
-use crate::container::layout::Need;
+use crate::container::layout::{LayoutError, Need};
 use crate::selection::{Selection, is_known};
 use error::In;
 use output::Output;
@@ -111,12 +111,18 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
     let first = first_shard(source)?;
     let first = first.as_ref().map(Source::parse).transpose()?;
     let selection = Selection::of(gguf, first.as_ref());
-    let survey = Survey::take(source, gguf, &selection, progress)?;
+    let mut survey = Survey::take(source, gguf, &selection, progress)?;
     let refused = |refusal| Error::new(&source.path, Cause::Refused(refusal));
     if survey.encoders.iter().all(Option::is_none) {
         return Err(refused(Refusal::Nothing(why_nothing(gguf, &survey))));
     }
-    let layout = Writer { source, gguf, survey: &survey, progress }.plan()?;
+    let plan = |survey: &Survey| Writer { source, gguf, survey, progress }.plan();
+    let is_too_small = |error: &Error| matches!(*error.cause, Cause::Layout(LayoutError::TooSmall));
+    let layout = match plan(&survey) {
+        // What has no room needs space in those of others, which may be too few.
+        Err(error) if is_too_small(&error) && survey.drop_optional() => plan(&survey)?,
+        layout => layout?,
+    };
     let (before, after) = (source.len(), layout.file_len);
     if after >= before {
         let why = "it has few matrices, whose sizes do not fit together";

@@ -21,8 +21,11 @@ impl Opening {
         let file = Source::open(path)?;
         let alone = Converted::open(file.parse()?, &[]).map(|_| ());
         let others = match alone {
-            Err(ConvertedError::NoIndex | ConvertedError::Group(GroupError::NoIndex { .. }))
-            | Err(ConvertedError::Group(GroupError::RoomMissing { .. })) => shards::others(path),
+            // A shard may hold plain tensors only, the index being in another.
+            Err(ConvertedError::NotUnweight | ConvertedError::NoIndex)
+            | Err(ConvertedError::Group(GroupError::NoIndex { .. } | GroupError::RoomMissing { .. })) => {
+                shards::others(path)
+            }
             _ => Vec::new(),
         };
         let others = others.iter().map(|path| Source::open(path)).collect::<Result<_>>()?;

@@ -78,13 +78,27 @@ impl Survey {
         }
         let encoder =
             |(tensor, analysis): (_, &Option<Analysis>)| encoder(tensor, analysis.as_ref()?, selection);
+        let mut encoders: Vec<_> = gguf.tensors.iter().zip(&analyses).map(encoder).collect();
+        // A file of nothing but such blocks is loaded for them.
+        if encoders.iter().flatten().all(|(_, need)| need.optional) {
+            encoders.iter_mut().flatten().for_each(|(_, need)| need.optional = false);
+        }
         Ok(Self {
             blake3: whole.finalize(),
             xxh3,
-            encoders: gguf.tensors.iter().zip(&analyses).map(encoder).collect(),
+            encoders,
             had_candidates: analyses.iter().any(Option::is_some),
             remainder: remainder.finish().in_file(&source.path)?,
         })
+    }
+}
+
+impl Survey {
+    /// Leaves tensors plain that llama.cpp may leave out. False if there are none.
+    pub fn drop_optional(&mut self) -> bool {
+        let is_optional =
+            |slot: &&mut Option<(Encoder, Need)>| slot.as_ref().is_some_and(|(_, need)| need.optional);
+        self.encoders.iter_mut().filter(is_optional).map(Option::take).count() > 0
     }
 }
 

@@ -117,24 +117,14 @@ impl Writer<'_> {
                 return Ok(None);
             }
         }
-        for optional in [false, true] {
-            if optional {
-                placing.go_on_with_optional();
-            }
-            for (i, tensor, encoder) in self.tensors() {
-                let Some((encoder, need)) = encoder else { continue };
-                if need.optional != optional {
-                    continue;
-                }
-                let mut placing = placing.tensor(encoder, layout.positions[i]);
-                let from = self.gguf.position(tensor);
-                encode(buffers, self.source, from, encoder, self.progress, |row, chunk| {
-                    placing.put(row, chunk)
-                })?;
-                match placing.finish(&self.source.path, tensor.name)? {
-                    Some(found) => pieces[i] = found,
-                    None => return Ok(None),
-                }
+        for (i, tensor, encoder) in self.tensors() {
+            let Some((encoder, _)) = encoder else { continue };
+            let mut placing = placing.tensor(encoder, layout.positions[i]);
+            let from = self.gguf.position(tensor);
+            encode(buffers, self.source, from, encoder, self.progress, |row, chunk| placing.put(row, chunk))?;
+            match placing.finish(&self.source.path, tensor.name)? {
+                Some(found) => pieces[i] = found,
+                None => return Ok(None),
             }
         }
         for (i, tensor, encoder) in self.tensors() {
