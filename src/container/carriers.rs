@@ -12,8 +12,8 @@ pub enum Manner {
     Even,
     /// I16.
     Narrow,
-    /// I64 where that is not more than all need: few rooms, each much larger than its carrier's home. Where a tensor outweighs the rest together, or
-    /// all are tiny.
+    /// I64 where that is not more than all need, or where I16 everywhere would not suffice: few rooms, each much larger than its carrier's
+    /// home. Where a tensor outweighs the rest together, or all are tiny.
     Wide,
 }
 
@@ -35,7 +35,13 @@ pub fn choose(elements: &[u64], need: u64, manner: Manner) -> Option<Vec<TensorT
     for &n in elements {
         *counts.entry(n).or_insert(0u64) += 1;
     }
-    let class = |(elements, count): (u64, u64)| Class::new(elements, count, need, manner);
+    let narrow = elements.iter().try_fold(0u64, |sum, &n| sum.checked_add(n))?;
+    let wide_up_to = match manner {
+        Manner::Wide if narrow < need => u64::MAX,
+        Manner::Wide => need,
+        _ => 0,
+    };
+    let class = |(elements, count): (u64, u64)| Class::new(elements, count, wide_up_to);
     let mut classes: Vec<Class> = counts.into_iter().map(class).collect::<Option<_>>()?;
     // Those of which there are many are used first.
     classes.sort_by_key(|class| std::cmp::Reverse((class.count, class.elements)));
@@ -69,14 +75,13 @@ struct Class {
 }
 
 impl Class {
-    /// `None` beyond 64 bits.
-    fn new(elements: u64, count: u64, need: u64, manner: Manner) -> Option<Self> {
+    /// `wide_up_to`: bytes of the largest room that an I64 carrier may have. `None` beyond 64 bits.
+    fn new(elements: u64, count: u64, wide_up_to: u64) -> Option<Self> {
         let room = |(ty, width): (TensorType, u64)| Some((ty, elements.checked_mul(width - HOME_BYTES)?));
         let [_, narrow, wide] = CARRIER_TYPES;
         let (mut ty, mut bytes) = room(narrow)?;
-        if manner == Manner::Wide
-            && let Some((wide, wide_bytes)) = room(wide)
-            && wide_bytes <= need
+        if let Some((wide, wide_bytes)) = room(wide)
+            && wide_bytes <= wide_up_to
         {
             (ty, bytes) = (wide, wide_bytes);
         }

@@ -49,15 +49,15 @@ impl<'a> Converted<'a> {
     pub fn open(gguf: Gguf<'a>, others: &[Gguf<'a>]) -> Result<Self, ConvertedError> {
         let files = std::iter::once(&gguf).chain(others);
         let group = Group::gather(files.flat_map(carriers))?;
-        if group.indexes().next().is_none() {
-            return Err(match gguf.kv(KEY_VERSION).and_then(|pair| pair.as_u32()) {
+        let version = gguf.kv(KEY_VERSION).and_then(|pair| pair.as_u32());
+        let is_one =
+            || version.is_some() || gguf.tensors.iter().any(|tensor| group.entry(tensor.name).is_some());
+        if group.indexes().next().is_none() || !is_one() {
+            return Err(match version {
                 None => ConvertedError::NotUnweight,
                 Some(VERSION) => ConvertedError::NoIndex,
                 Some(version) => ConvertedError::Version(version),
             });
-        }
-        if !gguf.tensors.iter().any(|tensor| group.entry(tensor.name).is_some()) {
-            return Err(ConvertedError::NotUnweight);
         }
         let converted = Self { gguf, group };
         converted.check_agreement()?;

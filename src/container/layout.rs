@@ -25,7 +25,7 @@ pub struct Need {
     pub rest: u64,
     /// Into how many segments that can be cut.
     pub segments: u64,
-    /// True if llama.cpp may leave the tensor out: its carrier has no room then, for others to miss.
+    /// True if llama.cpp may leave the tensor out: its carrier has no room then, for others to miss, unless there are no others.
     pub optional: bool,
 }
 
@@ -129,7 +129,9 @@ impl RoomPlan<'_> {
     fn types_in(&self, manner: Manner) -> Result<Vec<Option<TensorType>>, LayoutError> {
         let narrow = CARRIER_TYPES[0].0;
         let mut types: Vec<_> = self.needs.iter().map(|need| need.map(|_| narrow)).collect();
-        let has_room = |need: &Option<Need>| need.is_some_and(|need| !need.optional);
+        // A file of nothing but tensors that may be left out is loaded for them.
+        let only_optional = self.needs.iter().flatten().all(|need| need.optional);
+        let has_room = |need: &Option<Need>| need.is_some_and(|need| only_optional || !need.optional);
         let members: Vec<_> = (0..types.len()).filter(|&i| has_room(&self.needs[i])).collect();
         let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
         let mut need = self.needs.iter().flatten().map(|need| need.rest).fold(0, u64::saturating_add);

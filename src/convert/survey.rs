@@ -78,15 +78,10 @@ impl Survey {
         }
         let encoder =
             |(tensor, analysis): (_, &Option<Analysis>)| encoder(tensor, analysis.as_ref()?, selection);
-        let mut encoders: Vec<_> = gguf.tensors.iter().zip(&analyses).map(encoder).collect();
-        // A file of nothing but such blocks is loaded for them.
-        if encoders.iter().flatten().all(|(_, need)| need.optional) {
-            encoders.iter_mut().flatten().for_each(|(_, need)| need.optional = false);
-        }
         Ok(Self {
             blake3: whole.finalize(),
             xxh3,
-            encoders,
+            encoders: gguf.tensors.iter().zip(&analyses).map(encoder).collect(),
             had_candidates: analyses.iter().any(Option::is_some),
             remainder: remainder.finish().in_file(&source.path)?,
         })

@@ -21,8 +21,9 @@ use crate::container::rooms::{
 /// What `unweight.writer` says.
 const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
 
-/// How much more space is planned for than tensors need, as a share: a little is lost at the end of each room.
-const MARGINS: [f64; 4] = [0.0, 1.0 / 8192.0, 1.0 / 512.0, 1.0 / 32.0];
+/// How much more space is planned for than tensors need, as a share: a little is lost at the end of each room, and in files of a few
+/// kilobytes that is much.
+const MARGINS: [f64; 5] = [0.0, 1.0 / 8192.0, 1.0 / 512.0, 1.0 / 32.0, 1.0 / 2.0];
 
 /// One original on its way into a converted file.
 pub struct Writer<'a> {

@@ -1,164 +1,287 @@
 //! `convert` and `restore` in memory, with the oracle as the decoder.
 
 use std::error::Error;
+use std::ops::Range;
 
-use unweight::codec::{Analysis, Encoder, Encoding, Shape, oracle};
+use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, Shape, oracle};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
-use unweight::container::layout::{Fate, Layout, LayoutError, Place};
-use unweight::container::pool::{Entry, Extent, Index, PoolHeader, Remainder, Stored};
-use unweight::container::restored;
-use xxhash_rust::xxh3::xxh3_64;
+use unweight::container::layout::{Layout, LayoutError, Need};
+use unweight::container::parts::{Part, parts};
+use unweight::container::restored::{Restored, Tensor};
+use unweight::container::rooms::{
+    Entry, FileId, Filling, Free, HEADER_BYTES, Index, Piece, Remainder, Room, RoomHeader, Stored, room_bytes,
+};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Stands in for the BLAKE3 of the original, which only the program looks at.
 const BLAKE3: [u8; 32] = [7; 32];
 
-/// No test file has more bytes outside its header and tensors.
-const MOST_BETWEEN: u64 = 1 << 16;
+/// No test file has more bytes outside its header and tensors, for each byte that its converted file has.
+const MOST_BETWEEN: usize = 8;
 
-/// A tensor as a blob.
+/// How a tensor is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coding {
+    pub encoding: Encoding,
+    /// True if its carrier may be left out.
+    pub optional: bool,
+}
+
+pub const PALETTE8: Coding = Coding { encoding: Encoding::Bf16Palette8, optional: false };
+pub const PALETTE16: Coding = Coding { encoding: Encoding::Bf16Palette16, optional: false };
+
+/// A coded tensor that has no place yet.
 struct Coded {
-    encoding: Encoding,
-    blob: Vec<u8>,
+    encoder: Encoder,
+    chunk: Chunk,
+    need: Need,
+    /// What it needs indeed, as one piece.
+    rest: u64,
 }
 
-fn coded(gguf: &Gguf, tensor: &TensorInfo, encoding: Encoding) -> Coded {
-    let (pairs, _) = gguf.bytes(tensor).as_chunks();
-    let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
-    let encoder =
-        Encoder::forced(&Analysis::of(&weights), Shape::of(&tensor.dims).unwrap(), encoding).unwrap();
-    Coded { encoding, blob: encoder.blob(&weights) }
+impl Coded {
+    fn new(gguf: &Gguf, tensor: &TensorInfo, coding: Coding) -> Self {
+        let (pairs, _) = gguf.bytes(tensor).as_chunks();
+        let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
+        let shape = Shape::of(&tensor.dims).unwrap();
+        let encoder = Encoder::forced(&Analysis::of(&weights), shape, coding.encoding).unwrap();
+        let need =
+            Need { rest: encoder.expected_rest(), segments: shape.segments(), optional: coding.optional };
+        let (chunk, rest) = (encoder.encode(&weights), encoder.whole(&weights).1.len() as u64);
+        Self { encoder, chunk, need, rest }
+    }
 }
 
-/// The converted file of `original`, each tensor in the encoding that `encodings` gives it.
-pub fn convert(original: &[u8], encodings: &[Option<Encoding>]) -> Result<Vec<u8>, LayoutError> {
+/// The converted file of `original`, each tensor coded as `codings` says.
+pub fn convert(original: &[u8], codings: &[Option<Coding>]) -> Result<Vec<u8>, LayoutError> {
     let gguf = Gguf::parse(original).unwrap();
-    let tensors = || gguf.tensors.iter().zip(encodings);
-    let blobs: Vec<_> =
-        tensors().map(|(tensor, encoding)| encoding.map(|encoding| coded(&gguf, tensor, encoding))).collect();
-    let fates: Vec<_> = blobs
-        .iter()
-        .map(|blob| blob.as_ref().map_or(Fate::Plain, |coded| Fate::Blob(coded.blob.len() as u64)))
-        .collect();
+    let tensors = gguf.tensors.iter().zip(codings);
+    let coded: Vec<_> =
+        tensors.map(|(tensor, coding)| coding.map(|coding| Coded::new(&gguf, tensor, coding))).collect();
+    let frame = remainder(&gguf);
+    let measured = |coded: &Coded| Need { rest: coded.rest, ..coded.need };
+    for (attempt, margin) in [0.0, 1.0 / 8192.0, 1.0 / 512.0, 1.0 / 32.0, 1.0 / 2.0].into_iter().enumerate() {
+        let need = |coded: &Coded| if attempt == 0 { coded.need } else { measured(coded) };
+        let needs: Vec<_> = coded.iter().map(|coded| coded.as_ref().map(need)).collect();
+        let layout = Layout::plan(&gguf, &needs, frame.len() as u64, margin, "test")?;
+        if let Some(file) = write(&gguf, &coded, &frame, &layout) {
+            return Ok(file);
+        }
+    }
+    panic!("the rooms are too small");
+}
 
-    let extents = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len));
-    let gaps = restored::gaps(gguf.header_len, gguf.alignment, extents, original.len() as u64).unwrap();
-    let between: Vec<u8> =
-        gaps.into_iter().flat_map(|gap| &original[gap.start as usize..gap.end as usize]).copied().collect();
-    let frame = if between.iter().all(|&byte| byte == 0) {
-        Vec::new()
-    } else {
-        zstd::encode_all(&between[..], 0).unwrap()
-    };
+/// A frame of the bytes that belong to nothing else; empty where they are all zero.
+fn remainder(gguf: &Gguf) -> Vec<u8> {
+    let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
+    let parts = parts(gguf.header_len, gguf.alignment, &extents, gguf.file().len() as u64).unwrap();
+    let gaps = parts.into_iter().filter(|(part, _)| *part == Part::Gap);
+    let bytes: Vec<u8> =
+        gaps.flat_map(|(_, range)| &gguf.file()[range.start as usize..range.end as usize]).copied().collect();
+    if bytes.iter().all(|&byte| byte == 0) { Vec::new() } else { zstd::encode_all(&bytes[..], 0).unwrap() }
+}
 
-    let layout = Layout::plan(&gguf, &fates, frame.len() as u64, "test")?;
+/// The file as it is laid out; `None` if the rooms are too small.
+fn write(gguf: &Gguf, coded: &[Option<Coded>], frame: &[u8], layout: &Layout) -> Option<Vec<u8>> {
     let mut file = vec![0; layout.file_len as usize];
-    let mut put = |at: u64, bytes: &[u8]| file[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
-    put(0, &layout.header);
-    let mut entries = Vec::new();
-    for (i, tensor) in gguf.tensors.iter().enumerate() {
-        let bytes = gguf.bytes(tensor);
-        let stored = match (layout.places[i], &blobs[i]) {
-            (Place::Plain { position }, None) => {
-                put(position, bytes);
-                Stored::Plain
-            }
-            (Place::Blob { carrier_offset, extent }, Some(Coded { encoding, blob })) => {
-                put(layout.pool_position + extent.offset, blob);
-                Stored::Blob { encoding: encoding.id(), carrier_offset, extent, xxh3: xxh3_64(blob) }
-            }
-            other => panic!("a place that is not the tensor's fate: {:?}", other.0),
-        };
+    put(&mut file, 0, &layout.header);
+    let mut filling = Filling::new(&layout.rooms, layout.index_len);
+    let remainder = if frame.is_empty() { None } else { Some(whole(&mut filling, frame.len() as u64)?) };
+    if let Some(free) = remainder {
+        put(&mut file, layout.rooms[free.room].position + free.offset, frame);
+    }
+    let mut pieces = vec![Vec::new(); coded.len()];
+    for (i, coded) in coded.iter().enumerate() {
+        if let Some(coded) = coded {
+            put(&mut file, layout.positions[i], coded.chunk.low());
+            pieces[i] = fill(&mut file, layout, &mut filling, coded)?;
+        }
+    }
+    for (i, tensor) in gguf.tensors.iter().enumerate().filter(|&(i, _)| coded[i].is_none()) {
+        put(&mut file, layout.positions[i], gguf.bytes(tensor));
+    }
+    let remainder = remainder.map(|free| Remainder {
+        room: free.room as u32,
+        offset: free.offset,
+        len: frame.len() as u64,
+        xxh3: xxh3_64(frame),
+    });
+    let entry = |((tensor, coded), pieces): ((&TensorInfo, &Option<Coded>), _)| {
         let &TensorInfo { name, ty, dims, offset, len } = tensor;
-        entries.push(Entry { name: name.to_owned(), ty, dims, offset, len, xxh3: xxh3_64(bytes), stored });
-    }
-    if let Some(extent) = layout.remainder {
-        put(layout.pool_position + extent.offset, &frame);
-    }
+        let stored = coded
+            .as_ref()
+            .map_or(Stored::Plain, |coded| Stored::Coded { encoding: coded.encoder.encoding.id(), pieces });
+        Entry { name: name.to_owned(), ty, dims, offset, len, xxh3: xxh3_64(gguf.bytes(tensor)), stored }
+    };
     let index = Index {
-        original_len: original.len() as u64,
+        original_len: gguf.file().len() as u64,
         original_blake3: BLAKE3,
         metadata_len: gguf.metadata_len,
-        metadata_xxh3: xxh3_64(&original[..gguf.metadata_len as usize]),
-        remainder: layout.remainder.map(|extent| Remainder { extent, xxh3: xxh3_64(&frame) }),
-        entries,
+        metadata_xxh3: xxh3_64(&gguf.file()[..gguf.metadata_len as usize]),
+        remainder,
+        rooms: Vec::new(),
+        entries: gguf.tensors.iter().zip(coded).zip(pieces).map(entry).collect(),
     };
-    let bytes = index.to_bytes();
-    assert_eq!(bytes.len() as u64, layout.index_len);
-    let header = PoolHeader {
-        pool_len: layout.pool_len,
-        index_len: layout.index_len,
-        tensors: index.entries.len() as u32,
-        carriers: layout.carriers,
-        index_xxh3: xxh3_64(&bytes),
-    };
-    put(layout.pool_position, &[&header.to_bytes()[..], &bytes].concat());
-    Ok(file)
+    write_rooms(&mut file, layout, index);
+    Some(file)
 }
 
-/// The original of a converted file, or, if a tool has changed the metadata, those with the original's tensors behind them.
+fn put(file: &mut [u8], position: u64, bytes: &[u8]) {
+    file[position as usize..][..bytes.len()].copy_from_slice(bytes);
+}
+
+/// Space for so many bytes in one room.
+fn whole(filling: &mut Filling, len: u64) -> Option<Free> {
+    loop {
+        let free = filling.free()?;
+        if free.len >= len {
+            filling.take(free, len);
+            return Some(free);
+        }
+        filling.leave();
+    }
+}
+
+/// Puts pieces of a tensor into rooms, as many as it takes; `None` if they are full.
+fn fill(file: &mut [u8], layout: &Layout, filling: &mut Filling, coded: &Coded) -> Option<Vec<Piece>> {
+    let Coded { encoder, chunk, .. } = coded;
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    while from < chunk.segments() {
+        let free = filling.free()?;
+        let mut builder = PieceBuilder::new(encoder);
+        let fit = builder.fits(chunk, from, free.len);
+        if fit > 0 {
+            let position = layout.rooms[free.room].position + free.offset;
+            let (at, codes) = builder.take(chunk, from..from + fit);
+            put(file, position + at, codes);
+            let finished = builder.finish();
+            for (at, part) in &finished.parts {
+                put(file, position + at, part);
+            }
+            filling.take(free, finished.len);
+            let (room, offset) = (free.room as u32, free.offset);
+            pieces.push(Piece { rows: finished.rows, room, offset, len: finished.len });
+            from += fit;
+        }
+        if from < chunk.segments() {
+            filling.leave();
+        }
+    }
+    Some(pieces)
+}
+
+/// The headers of the rooms, and the index in the first.
+fn write_rooms(file: &mut [u8], layout: &Layout, mut index: Index) {
+    let empty = Room { carrier: 0, len: 0, xxh3: 0 };
+    let index_len = Index { rooms: vec![empty; layout.rooms.len()], ..index.clone() }.to_bytes().len() as u64;
+    assert!(index_len <= layout.index_len, "{index_len} bytes, {} are kept free", layout.index_len);
+    for (number, space) in layout.rooms.iter().enumerate() {
+        let taken = HEADER_BYTES + if number == 0 { index_len } else { 0 };
+        let xxh3 = xxh3_64(&file[(space.position + taken) as usize..(space.position + space.len) as usize]);
+        index.rooms.push(Room { carrier: space.carrier as u32, len: space.len, xxh3 });
+    }
+    let bytes = index.to_bytes();
+    let id = FileId(xxh3_128(&bytes).to_le_bytes());
+    for (number, space) in (0..).zip(&layout.rooms) {
+        let (index_len, index_xxh3) = if number == 0 { (index_len, xxh3_64(&bytes)) } else { (0, 0) };
+        put(file, space.position, &RoomHeader { number, id, index_len, index_xxh3 }.to_bytes());
+    }
+    put(file, layout.rooms[0].position + HEADER_BYTES, &bytes);
+}
+
+/// What a converted file gives back.
 pub fn restore(file: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let converted = Converted::open(Gguf::parse(file)?)?;
-    let index = &converted.index;
-    let mut out = restored::header(&converted.gguf, index);
-    let extents = index.entries.iter().map(|entry| (entry.offset, entry.len));
-    let alignment = converted.gguf.alignment;
-    let Some(gaps) = restored::gaps(out.len() as u64, alignment, extents, index.original_len) else {
-        return Err("the tensors leave the file".into());
-    };
-    let room: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-    if room > MOST_BETWEEN {
+    restore_shard(file, &[])
+}
+
+/// What a converted file gives back whose rooms may be in others.
+pub fn restore_shard(file: &[u8], others: &[&[u8]]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let others = others.iter().map(|other| Gguf::parse(other)).collect::<Result<Vec<_>, _>>()?;
+    let converted = Converted::open(Gguf::parse(file)?, &others)?;
+    let restored = Restored::of(&converted)?;
+    let gaps = restored.parts.iter().filter(|(part, _)| *part == Part::Gap);
+    let between = gaps.map(|(_, range)| range.end - range.start).sum::<u64>() as usize;
+    if between > MOST_BETWEEN * file.len() {
         return Err("too many bytes between the tensors".into());
     }
-    let mut between = match index.remainder {
-        Some(Remainder { extent: Extent { offset, len }, xxh3 }) => {
-            let frame = &converted.pool[offset as usize..(offset + len) as usize];
-            if xxh3_64(frame) != xxh3 {
-                return Err("the bytes between the tensors are damaged".into());
+    let between = bytes_between(&converted, &restored, between)?;
+    let (mut left, mut out) = (&between[..], Vec::new());
+    for (part, range) in &restored.parts {
+        match *part {
+            Part::Header => out.extend_from_slice(&restored.header),
+            Part::Tensor(i) => out.extend(tensor(&converted, &restored.tensors[i])?),
+            Part::Gap => {
+                let (gap, behind) = left
+                    .split_at_checked((range.end - range.start) as usize)
+                    .ok_or("too few bytes for what is between the tensors")?;
+                out.extend_from_slice(gap);
+                left = behind;
             }
-            zstd::decode_all(frame)?
         }
-        None => vec![0; room as usize],
+        assert_eq!(out.len() as u64, range.end, "parts in file order");
     }
-    .into_iter();
-
-    let data_start = (out.len() as u64).next_multiple_of(alignment);
-    let mut parts: Vec<_> = gaps.into_iter().map(|gap| (gap.start, gap.end - gap.start, None)).collect();
-    let entries = index.entries.iter().filter(|entry| entry.len > 0);
-    parts.extend(entries.map(|entry| (data_start + entry.offset, entry.len, Some(entry))));
-    parts.sort_by_key(|part| part.0);
-    for (_, len, entry) in parts {
-        match entry {
-            Some(entry) => out.extend(tensor(&converted, entry)?),
-            None => out.extend(between.by_ref().take(len as usize)),
-        }
-    }
-    Ok(out)
+    assert_eq!(out.len() as u64, restored.len);
+    if left.is_empty() { Ok(out) } else { Err("too many bytes for what is between the tensors".into()) }
 }
 
-fn tensor(converted: &Converted, entry: &Entry) -> Result<Vec<u8>, Box<dyn Error>> {
-    let bytes = match entry.stored {
-        Stored::Plain => converted.declared(entry).to_vec(),
-        Stored::Blob { encoding, xxh3, .. } => {
-            let blob = converted.blob(entry);
-            if xxh3_64(blob) != xxh3 {
-                return Err("the blob is damaged".into());
-            }
-            let encoding = Encoding::from_id(encoding).ok_or("an unknown encoding")?;
-            let shape = Shape::of(&entry.dims).ok_or("a shape that overflows")?;
-            oracle::decode(blob, encoding, shape)?.into_iter().flat_map(u16::to_le_bytes).collect()
+/// All bytes that belong to nothing else, `count` where they are zeros.
+fn bytes_between(
+    converted: &Converted,
+    restored: &Restored,
+    count: usize,
+) -> Result<Vec<u8>, Box<dyn Error>> {
+    let zeros = || Ok(vec![0; count]);
+    let Some(index) = restored.original else { return zeros() };
+    let Some(remainder) = index.remainder else { return zeros() };
+    let frame = converted.remainder(index)?;
+    if xxh3_64(frame) != remainder.xxh3 {
+        return Err("the bytes between the tensors are damaged".into());
+    }
+    Ok(zstd::decode_all(frame)?)
+}
+
+fn tensor(converted: &Converted, tensor: &Tensor) -> Result<Vec<u8>, Box<dyn Error>> {
+    let bytes = match converted.locate(tensor.name)? {
+        None => converted.gguf.bytes(converted.gguf.tensor(tensor.name).unwrap()).to_vec(),
+        Some(located) => {
+            let encoding = Encoding::from_id(located.encoding).ok_or("an unknown encoding")?;
+            let weights = oracle::decode(located.home, &located.pieces, encoding, tensor.dims.row())?;
+            weights.into_iter().flat_map(u16::to_le_bytes).collect()
         }
     };
-    if xxh3_64(&bytes) == entry.xxh3 { Ok(bytes) } else { Err("the tensor is damaged".into()) }
+    if bytes.len() as u64 != tensor.len {
+        return Err("the tensor has another type than its encoding is for".into());
+    }
+    match tensor.xxh3 {
+        Some(xxh3) if xxh3_64(&bytes) != xxh3 => Err("the tensor is damaged".into()),
+        _ => Ok(bytes),
+    }
 }
 
-/// Makes the checksums of a pool right again.
-pub fn seal(pool: &mut [u8]) {
-    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| pool[at + i]));
-    let index = usize::try_from(number(24)).ok().and_then(|len| pool[64..].get(..len)).map(xxh3_64);
-    if let Some(index) = index {
-        pool[40..48].copy_from_slice(&index.to_le_bytes());
+/// Where the rooms of a file are, by their numbers.
+pub fn rooms(file: &[u8]) -> Vec<Range<usize>> {
+    let gguf = Gguf::parse(file).unwrap();
+    let mut rooms = Vec::new();
+    for tensor in &gguf.tensors {
+        let end = (gguf.position(tensor) + tensor.len) as usize;
+        let start = end - room_bytes(tensor.ty, &tensor.dims).unwrap_or(0) as usize;
+        if let Some(header) = RoomHeader::parse(&file[start..end]).unwrap() {
+            rooms.push((header.number, start..end));
+        }
     }
-    let header = xxh3_64(&pool[..56]);
-    pool[56..64].copy_from_slice(&header.to_le_bytes());
+    rooms.sort_by_key(|&(number, _)| number);
+    rooms.into_iter().map(|(_, room)| room).collect()
+}
+
+/// Makes the checksums of a room's header, and of an index in it, right again.
+pub fn seal(room: &mut [u8]) {
+    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| room[at + i]));
+    let index = usize::try_from(number(32)).ok().and_then(|len| room[64..].get(..len));
+    if let Some(index) = index.filter(|index| !index.is_empty()) {
+        let xxh3 = xxh3_64(index);
+        room[40..48].copy_from_slice(&xxh3.to_le_bytes());
+    }
+    let header = xxh3_64(&room[..56]);
+    room[56..64].copy_from_slice(&header.to_le_bytes());
 }

@@ -7,10 +7,9 @@
 use std::io::Cursor;
 
 use gguf_rs::{ByteOrder, GGUFContainer, GGUFModel};
-use unweight::codec::Encoding;
 use unweight::container::gguf::{Gguf, TensorType};
 
-use crate::conversion::{convert, restore};
+use crate::conversion::{PALETTE8, convert, restore};
 use crate::file::{File, STRING, Tensor, Value};
 use crate::round_trip::types;
 
@@ -58,8 +57,8 @@ fn samples() {
         compare(original);
         let gguf = Gguf::parse(original).unwrap();
         let matrices = gguf.tensors.iter().map(|t| t.ty == TensorType::BF16 && t.dims.as_slice().len() > 1);
-        let encodings: Vec<_> = matrices.map(|coded| coded.then_some(Encoding::Bf16Palette8)).collect();
-        let converted = convert(original, &encodings).unwrap();
+        let codings: Vec<_> = matrices.map(|coded| coded.then_some(PALETTE8)).collect();
+        let converted = convert(original, &codings).unwrap();
         compare(&converted);
         assert!(restore(&converted).unwrap() == original);
     }

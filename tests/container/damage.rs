@@ -1,10 +1,13 @@
 //! Files cut, flipped and forged everywhere: no panic, no wrong weight, no memory that the file has not earned.
 
-use unweight::codec::Encoding;
+use std::ops::Range;
+
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorType};
+use unweight::container::rooms::RoomHeader;
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::conversion::{convert, restore, seal};
+use crate::conversion::{PALETTE8, PALETTE16, convert, restore, rooms, seal};
 use crate::file::{ARRAY, File, STRING, Tensor, Value};
 use crate::memory::peak;
 
@@ -14,8 +17,8 @@ const MUCH: isize = 1 << 20;
 fn original() -> File {
     let mut file = File::of(vec![
         Tensor::new("norm", TensorType::F32, &[5], 1),
-        Tensor::new("matrix", TensorType::BF16, &[64, 12], 2),
-        Tensor::new("stack", TensorType::BF16, &[30, 3, 2], 3),
+        Tensor::new("matrix", TensorType::BF16, &[64, 24], 2),
+        Tensor::new("stack", TensorType::BF16, &[96, 3, 8], 3),
         Tensor::new("none", TensorType::F32, &[0], 3),
     ])
     .with_kv("general.alignment", Value::u32(32))
@@ -29,19 +32,19 @@ fn original() -> File {
     file
 }
 
-/// An original and its converted file.
+/// An original and its converted file, which has rooms in both carriers.
 fn pair() -> (Vec<u8>, Vec<u8>) {
     let original = original().to_bytes();
-    let coded = [None, Some(Encoding::Bf16Palette8), Some(Encoding::Bf16Palette16), None];
-    let converted = convert(&original, &coded).unwrap();
+    let converted = convert(&original, &[None, Some(PALETTE8), Some(PALETTE16), None]).unwrap();
+    assert_eq!(rooms(&converted).len(), 2);
     (original, converted)
 }
 
-/// Start of the pool, and end of its index.
-fn pool(converted: &[u8]) -> (usize, usize) {
-    let opened = Converted::open(Gguf::parse(converted).unwrap()).unwrap();
-    let start = opened.pool_position as usize;
-    (start, start + 64 + opened.header.index_len as usize)
+/// The headers of rooms, and the index, of a file.
+fn tables(converted: &[u8]) -> Vec<Range<usize>> {
+    let header = |room: &Range<usize>| RoomHeader::parse(&converted[room.clone()]).unwrap().unwrap();
+    let end = |room: &Range<usize>| room.start + 64 + header(room).index_len as usize;
+    rooms(converted).iter().map(|room| room.start..end(room)).collect()
 }
 
 /// Looks at everything that a parsed file offers.
@@ -97,30 +100,71 @@ fn bits_of_originals_flipped() {
 fn bits_of_converted_files_flipped() {
     let (original, mut converted) = pair();
     let header = Gguf::parse(&converted).unwrap().header_len as usize;
-    let (pool, index_end) = pool(&converted);
+    let tables = tables(&converted);
     for bit in 0..8 * converted.len() {
         let byte = bit / 8;
         converted[byte] ^= 1 << (bit % 8);
         let restored = careful(&converted);
-        // A change of the header may be one of the metadata; each weight is proved by its checksum all the same.
-        if let Some(restored) = restored.filter(|_| byte >= header) {
-            assert!(restored == original, "bit {bit} is not noticed");
-            assert!(!(pool..index_end).contains(&byte), "bit {bit} of pool header or index is not noticed");
+        let is_in_table = tables.iter().any(|table| table.contains(&byte));
+        match restored {
+            // A change of the header may be one of the metadata; each weight is proved by its checksum all the same.
+            Some(restored) if byte < header => same_tensors(&restored, &original),
+            Some(restored) => {
+                assert!(restored == original, "bit {bit} is not noticed");
+                assert!(!is_in_table, "bit {bit} of the header of a room, or of the index, is not noticed");
+            }
+            None => {}
         }
         converted[byte] ^= 1 << (bit % 8);
+    }
+}
+
+/// Whatever has a name of the original's is as it was there.
+fn same_tensors(restored: &[u8], original: &[u8]) {
+    let (restored, original) = (Gguf::parse(restored).unwrap(), Gguf::parse(original).unwrap());
+    assert_eq!(restored.tensors.len(), original.tensors.len());
+    let mut renamed = 0;
+    for tensor in &restored.tensors {
+        match original.tensor(tensor.name) {
+            Some(before) => {
+                assert_eq!((tensor.ty, tensor.dims), (before.ty, before.dims), "{}", tensor.name);
+                assert!(restored.bytes(tensor) == original.bytes(before), "{}", tensor.name);
+            }
+            None => renamed += 1,
+        }
+    }
+    assert!(renamed <= 1, "one bit changes one name");
+}
+
+/// Verifying looks at the bytes that restoring does not need, too.
+#[test]
+fn bits_of_rooms_flipped() {
+    let (_, mut converted) = pair();
+    let (rooms, tables) = (rooms(&converted), tables(&converted));
+    for (room, table) in rooms.iter().zip(&tables) {
+        for byte in table.end..room.end {
+            converted[byte] ^= 0x10;
+            let opened = Converted::open(Gguf::parse(&converted).unwrap(), &[]).unwrap();
+            let damaged = opened.rooms().filter(|(_, bytes, xxh3)| xxh3_64(bytes) != *xxh3).count();
+            assert_eq!(damaged, 1, "byte {byte}");
+            converted[byte] ^= 0x10;
+        }
     }
 }
 
 #[test]
 fn numbers_forged() {
     let (_, converted) = pair();
-    let (pool, index_end) = pool(&converted);
-    for at in 4..index_end {
+    let header = Gguf::parse(&converted).unwrap().header_len as usize;
+    let tables = tables(&converted);
+    for at in (4..header).chain(tables.iter().cloned().flatten()) {
         for number in [0, 1, 1 << 31, u64::from(u32::MAX), 1 << 40, 1 << 63, u64::MAX] {
             for width in [4, 8] {
                 let mut forged = converted.clone();
                 forged[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
-                seal(&mut forged[pool..]);
+                for room in rooms(&converted) {
+                    seal(&mut forged[room]);
+                }
                 explore(&forged);
                 careful(&forged);
             }

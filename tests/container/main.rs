@@ -6,5 +6,8 @@ mod damage;
 mod file;
 mod malformed;
 mod memory;
+mod positions;
 mod round_trip;
 mod tampered;
+#[path = "../samples/mod.rs"]
+mod samples;

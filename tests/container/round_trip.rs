@@ -2,17 +2,16 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use unweight::codec::Encoding;
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{Gguf, TensorType};
 use unweight::container::layout::LayoutError;
-use unweight::container::pool::Stored;
+use unweight::container::rooms::{Stored, is_carrier_type};
 
-use crate::conversion::{convert, restore};
+use crate::conversion::{Coding, PALETTE8, PALETTE16, convert, restore, rooms};
 use crate::file::{ARRAY, File, SCALARS, STRING, Tensor, Value};
 
-/// A file, and an encoding for each tensor that gets one.
-type Case = (File, Vec<Option<Encoding>>);
+/// A file, and how each tensor is coded that is.
+type Case = (File, Vec<Option<Coding>>);
 
 pub fn types() -> Vec<TensorType> {
     (0..100).filter_map(TensorType::from_id).collect()
@@ -35,7 +34,7 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn kv() -> impl Strategy<Value = Vec<(String, Value)>> {
-    let alignment = prop::option::of(select(&[1u32, 2, 8, 16, 32, 64, 4096][..]));
+    let alignment = prop::option::of(select(&[1u32, 2, 8, 16, 32, 64, 128, 4096, 65536][..]));
     (prop::collection::btree_map(".{0,12}", values(), 0..8), alignment, any::<Index>()).prop_map(
         |(pairs, alignment, at)| {
             let mut kv: Vec<_> = pairs.into_iter().rev().collect();
@@ -47,16 +46,22 @@ fn kv() -> impl Strategy<Value = Vec<(String, Value)>> {
     )
 }
 
-fn tensor() -> impl Strategy<Value = (Tensor, Option<Encoding>)> {
+fn tensor() -> impl Strategy<Value = (Tensor, Option<Coding>)> {
     let ty = prop_oneof![Just(TensorType::BF16), select(types())];
-    let encoding = select(&[None, Some(Encoding::Bf16Palette8), Some(Encoding::Bf16Palette16)][..]);
-    let dims = (0u64..4, prop::collection::vec(prop_oneof![1 => 0u64..2, 9 => 1u64..6], 0..4));
-    (ty, dims, 1u64..90, any::<u64>(), encoding).prop_map(|(ty, (blocks, rest), k, seed, encoding)| {
-        let row = if ty == TensorType::BF16 { k } else { blocks * ty.block() };
-        let tensor = Tensor::new("", ty, &[&[row], &rest[..]].concat(), seed);
-        let fit = ty == TensorType::BF16 && !tensor.data.is_empty();
-        (tensor, encoding.filter(|_| fit))
-    })
+    let coding = (select(&[None, Some(PALETTE8), Some(PALETTE16)][..]), prop::bool::weighted(0.2));
+    let coding = coding.prop_map(|(coding, optional)| coding.map(|coding| Coding { optional, ..coding }));
+    let rows = prop::collection::vec(prop_oneof![1 => 0u64..2, 9 => 1u64..6], 0..4);
+    // Widths and vocabularies of real models that are no multiples of 64.
+    let k = prop_oneof![8 => 1u64..90, 1 => select(&[200u64, 515][..])];
+    (ty, 0u64..4, rows, k, any::<u64>(), coding, prop::bool::weighted(0.05)).prop_map(
+        |(ty, blocks, rows, k, seed, coding, is_number)| {
+            let row = if ty == TensorType::BF16 { k } else { blocks * ty.block() };
+            let dims = if is_number && ty.block() == 1 { vec![] } else { [&[row], &rows[..]].concat() };
+            let tensor = Tensor::new("", ty, &dims, seed);
+            let fit = ty == TensorType::BF16 && !tensor.data.is_empty();
+            (tensor, coding.filter(|_| fit))
+        },
+    )
 }
 
 const MOST_TENSORS: usize = 9;
@@ -66,9 +71,10 @@ fn cases() -> impl Strategy<Value = Case> {
     let gaps = prop::collection::vec(prop_oneof![3 => Just(0), 1 => 1u64..3], MOST_TENSORS);
     let filler = select(&[0u8, 0xA5][..]);
     // Tiny tensors grow, and carriers are not limitless: mostly, a larger one makes room.
-    let large = (any::<u64>(), prop::bool::weighted(0.9)).prop_map(|(seed, coded)| {
-        let tensor = Tensor::new("", TensorType::BF16, &[128, 100], seed);
-        (String::new(), (tensor, coded.then_some(Encoding::Bf16Palette8)))
+    let shape = select(&[[128u64, 100], [200, 64], [64, 515]][..]);
+    let large = (shape, any::<u64>(), prop::bool::weighted(0.9)).prop_map(|(shape, seed, coded)| {
+        let tensor = Tensor::new("", TensorType::BF16, &shape, seed);
+        (String::new(), (tensor, coded.then_some(PALETTE8)))
     });
     let tensors = (
         prop::collection::vec((".{0,20}", tensor()), 0..MOST_TENSORS),
@@ -82,18 +88,18 @@ fn cases() -> impl Strategy<Value = Case> {
         });
     (2u32..4, kv(), tensors, order, gaps, filler, 0usize..80).prop_map(
         |(version, kv, tensors, order, gaps, filler, trailing)| {
-            let (tensors, encodings): (Vec<_>, _) = tensors
+            let (tensors, codings): (Vec<_>, _) = tensors
                 .into_iter()
                 .enumerate()
                 // A name of its own for each.
-                .map(|(i, (name, (tensor, encoding)))| {
-                    (Tensor { name: format!("{name}{i}"), ..tensor }, encoding)
+                .map(|(i, (name, (tensor, coding)))| {
+                    (Tensor { name: format!("{name}{i}"), ..tensor }, coding)
                 })
                 .unzip();
             let order = order.into_iter().filter(|&i| i < tensors.len()).zip(gaps).collect::<Vec<_>>();
             let mut file = File { version, kv, tensors, filler, trailing };
             file.place(&order);
-            (file, encodings)
+            (file, codings)
         },
     )
 }
@@ -121,7 +127,7 @@ fn check_parsed(file: &File, bytes: &[u8]) {
     }
 }
 
-fn check_converted(file: &File, encodings: &[Option<Encoding>], bytes: &[u8]) {
+fn check_converted(file: &File, codings: &[Option<Coding>], bytes: &[u8]) {
     let gguf = Gguf::parse(bytes).unwrap();
     assert!(is_converted(&gguf));
     assert_eq!(gguf.version, file.version);
@@ -134,36 +140,92 @@ fn check_converted(file: &File, encodings: &[Option<Encoding>], bytes: &[u8]) {
     let original = file.metadata();
     let kept = &original[24..];
     assert_eq!(&bytes[24..24 + kept.len()], kept, "the original's keys come first, as they were");
+    check_order(file, codings, &gguf);
 
-    let converted = Converted::open(gguf).unwrap();
-    assert!(converted.metadata_untouched());
-    for ((entry, encoding), tensor) in converted.index.entries.iter().zip(encodings).zip(&file.tensors) {
-        match entry.stored {
-            Stored::Plain => assert_eq!((*encoding, converted.declared(entry)), (None, &tensor.data[..])),
-            Stored::Blob { encoding: id, extent, .. } => {
-                assert_eq!(encoding.map(Encoding::id), Some(id));
-                assert_eq!((converted.pool_position + extent.offset) % 64, 0);
-            }
+    let converted = Converted::open(gguf, &[]).unwrap();
+    let index = converted.untouched().unwrap();
+    let positions: Vec<_> = rooms(bytes).into_iter().map(|room| room.start as u64).collect();
+    assert_eq!(positions.len(), index.rooms.len());
+    let is_optional = |tensor: u32| codings[tensor as usize].is_some_and(|coding| coding.optional);
+    let only_optional = codings.iter().flatten().all(|coding| coding.optional);
+    for room in &index.rooms {
+        assert!(only_optional || !is_optional(room.carrier), "a room that may be missing");
+    }
+    for ((entry, coding), tensor) in index.entries.iter().zip(codings).zip(&file.tensors) {
+        let Stored::Coded { encoding, pieces } = &entry.stored else {
+            let found = converted.gguf.tensor(&entry.name).unwrap();
+            assert_eq!((*coding, converted.gguf.bytes(found)), (None, &tensor.data[..]));
+            continue;
+        };
+        let coding = coding.unwrap();
+        assert_eq!(coding.encoding.id(), *encoding);
+        for piece in pieces {
+            assert_eq!((positions[piece.room as usize] + piece.offset) % 64, 0);
         }
     }
 }
 
+/// Plain tensors, then carriers, those last behind which the next would not begin at a multiple of 64.
+fn check_order(file: &File, codings: &[Option<Coding>], gguf: &Gguf) {
+    let coded = |name: &str| {
+        let at = file.tensors.iter().position(|tensor| tensor.name == name).unwrap();
+        (codings[at].is_some(), at)
+    };
+    let order: Vec<_> = gguf
+        .tensors
+        .iter()
+        .map(|tensor| {
+            let (coded, at) = coded(tensor.name);
+            assert!(!coded || is_carrier_type(tensor.ty), "{} is of type {}", tensor.name, tensor.ty);
+            if coded && tensor.len.is_multiple_of(64) {
+                assert_eq!(gguf.position(tensor) % 64, 0, "the home of {}", tensor.name);
+            }
+            (coded, coded && !tensor.len.is_multiple_of(64), at)
+        })
+        .collect();
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+/// Whether it is true that carriers cannot hold all: at their widest, those that are always there have fewer bytes than all need, or none
+/// has space for the index.
+fn is_too_small(file: &File, codings: &[Option<Coding>]) -> bool {
+    // Of a piece, besides its codes and escapes.
+    const OVERHEAD: usize = 64 + 3 * 63;
+    let tensors = || file.tensors.iter().zip(codings);
+    let coded = || tensors().filter_map(|(tensor, coding)| Some((tensor, (*coding)?)));
+    let only_optional = coded().all(|(_, coding)| coding.optional);
+    let entries: usize =
+        file.tensors.iter().map(|tensor| 44 + tensor.name.len() + 8 * tensor.dims.len()).sum();
+    let index = 120 + entries + (20 + 4 + 2 * 28) * coded().count();
+    let between =
+        file.trailing + file.header().len().next_multiple_of(file.alignment() as usize).min(1 << 10);
+    let others = index + between + OVERHEAD;
+    let (mut space, mut largest, mut need) = (0, 0, others);
+    for (tensor, coding) in coded() {
+        let weights = tensor.data.len() / 2;
+        // Codes of at most 4 bits, and an escape for about a sixteenth of the weights.
+        need += weights * 5 / 8 + OVERHEAD;
+        if only_optional || !coding.optional {
+            largest = largest.max(7 * weights);
+            // What is left at the end of a room may be too small for a segment.
+            space += (7 * weights).saturating_sub(64 + 63 + OVERHEAD + weights.min(4096));
+        }
+    }
+    space < need || largest < 64 + others
+}
+
 proptest! {
     #[test]
-    fn any_file_comes_back((file, encodings) in cases()) {
+    fn any_file_comes_back((file, codings) in cases()) {
         let original = file.to_bytes();
         check_parsed(&file, &original);
-        match convert(&original, &encodings) {
+        match convert(&original, &codings) {
             Ok(converted) => {
-                check_converted(&file, &encodings, &converted);
-                prop_assert_eq!(restore(&converted).unwrap(), original);
+                check_converted(&file, &codings, &converted);
+                prop_assert!(restore(&converted).unwrap() == original);
             }
-            Err(LayoutError::NothingToCompress) => prop_assert!(encodings.iter().all(Option::is_none)),
-            Err(LayoutError::Carriers(pool)) => {
-                let coded = file.tensors.iter().zip(&encodings).filter(|(_, encoding)| encoding.is_some());
-                let widest: u64 = coded.map(|(tensor, _)| 8 * tensor.data.len() as u64 / 2).sum();
-                prop_assert!(widest < pool, "{} bytes could hold {}", widest, pool);
-            }
+            Err(LayoutError::NothingToCompress) => prop_assert!(codings.iter().all(Option::is_none)),
+            Err(LayoutError::TooSmall) => prop_assert!(is_too_small(&file, &codings)),
             Err(other) => prop_assert!(false, "{}", other),
         }
     }
@@ -173,22 +235,24 @@ proptest! {
 fn every_tensor_type_passes() {
     let mut tensors: Vec<_> =
         types().into_iter().map(|ty| Tensor::new(ty.name(), ty, &[256, 3], u64::from(ty.id()))).collect();
-    let encodings: Vec<_> =
-        tensors.iter().map(|t| (t.ty == TensorType::BF16.id()).then_some(Encoding::Bf16Palette8)).collect();
+    let codings: Vec<_> =
+        tensors.iter().map(|tensor| (tensor.ty == TensorType::BF16.id()).then_some(PALETTE8)).collect();
     // The data in the reverse order of the infos.
     tensors.reverse();
     let mut file = File::of(tensors);
     file.tensors.reverse();
     let original = file.to_bytes();
     check_parsed(&file, &original);
-    assert_eq!(restore(&convert(&original, &encodings).unwrap()).unwrap(), original);
+    assert_eq!(restore(&convert(&original, &codings).unwrap()).unwrap(), original);
 }
 
 #[test]
 fn many_tensors_pass() {
-    let tensors: Vec<_> =
-        (0..3000).map(|i| Tensor::new(&i.to_string(), TensorType::BF16, &[61 + i % 7, 4], i)).collect();
+    let tiny = (0..3000).map(|i| Tensor::new(&i.to_string(), TensorType::BF16, &[61 + i % 7, 4], i));
+    // None of them has space for the index.
+    let large = Tensor::new("large", TensorType::BF16, &[512, 512], 1);
+    let tensors: Vec<_> = tiny.chain([large]).collect();
+    let codings = vec![Some(PALETTE8); tensors.len()];
     let original = File::of(tensors).to_bytes();
-    let encodings = vec![Some(Encoding::Bf16Palette8); 3000];
-    assert_eq!(restore(&convert(&original, &encodings).unwrap()).unwrap(), original);
+    assert_eq!(restore(&convert(&original, &codings).unwrap()).unwrap(), original);
 }

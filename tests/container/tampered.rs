@@ -1,31 +1,34 @@
 //! Converted files that contradict themselves, one test per cause. The checksums are always right: whoever forges a file can
 //! count too.
 
-use unweight::codec::Encoding;
 use unweight::container::converted::{Converted, ConvertedError};
 use unweight::container::gguf::{Dims, Gguf, TensorType};
-use unweight::container::pool::{Entry, Extent, Index, PoolError, PoolHeader, Remainder, Stored};
+use unweight::container::layout::{KEYS, Layout, LayoutError, Need};
+use unweight::container::parts::PartsError;
+use unweight::container::restored::{Restored, RestoredError};
+use unweight::container::rooms::{
+    Carrier, FileId, Group, GroupError, Index, IndexError, Piece, Remainder, RoomError, RoomHeader, Stored,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::conversion::{convert, seal};
+use crate::conversion::{PALETTE8, convert, restore, seal};
 use crate::file::{File, Tensor, Value};
 use crate::memory::peak;
 
-const VERSION: &str = "unweight.version";
-const FIRST: &str = "unweight.pool.tensor";
-const CARRIERS: &str = "unweight.pool.carriers";
-
-/// A plain tensor and two carriers.
+/// A plain tensor and four carriers. The first of these has no room; the others have rooms 0, 1 and 2, and "one" has pieces in two of them.
 fn converted() -> Vec<u8> {
+    convert(&original().to_bytes(), &[None, Some(PALETTE8), Some(PALETTE8), Some(PALETTE8), Some(PALETTE8)])
+        .unwrap()
+}
+
+fn original() -> File {
     let matrix = |name, seed| Tensor::new(name, TensorType::BF16, &[64, 64], seed);
     let norm = Tensor::new("norm", TensorType::F32, &[32], 1);
-    let file = File::of(vec![norm, matrix("one", 2), matrix("two", 3)]);
-    let encoding = Some(Encoding::Bf16Palette8);
-    convert(&file.to_bytes(), &[None, encoding, encoding]).unwrap()
+    File::of(vec![norm, matrix("bare", 2), matrix("one", 3), matrix("two", 4), matrix("three", 5)])
 }
 
 fn open(file: &[u8]) -> Result<(), ConvertedError> {
-    Converted::open(Gguf::parse(file).unwrap()).map(|_| ())
+    Converted::open(Gguf::parse(file).unwrap(), &[]).map(|_| ())
 }
 
 /// Why the converted file with a changed GGUF is refused.
@@ -35,68 +38,77 @@ fn file_refusal(change: impl FnOnce(&mut File)) -> ConvertedError {
     open(&file.to_bytes()).unwrap_err()
 }
 
-/// Why it is refused with another value for a key, or without it.
-fn key_refusal(key: &str, value: Option<Value>) -> ConvertedError {
-    file_refusal(|file| {
-        let at = file.kv.iter().position(|(k, _)| k == key).unwrap();
-        file.kv.splice(at..=at, value.map(|value| (key.to_owned(), value)));
-    })
-}
-
-/// The converted file with a changed pool.
-fn with_pool(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let mut file = converted();
-    let start = Converted::open(Gguf::parse(&file).unwrap()).unwrap().pool_position as usize;
-    change(&mut file[start..]);
-    file
-}
-
-fn pool_refusal(change: impl FnOnce(&mut [u8])) -> PoolError {
-    match open(&with_pool(change)).unwrap_err() {
-        ConvertedError::Pool(error) => error,
-        other => panic!("not a fault of the pool: {other}"),
+fn group_refusal(change: impl FnOnce(&mut File)) -> GroupError {
+    match file_refusal(change) {
+        ConvertedError::Group(error) => error,
+        other => panic!("not a fault of the rooms: {other}"),
     }
 }
 
-/// Why it is refused with these bytes at this place of the pool.
-fn bytes_refusal(at: usize, bytes: &[u8]) -> PoolError {
-    pool_refusal(|pool| {
-        pool[at..at + bytes.len()].copy_from_slice(bytes);
-        seal(pool);
+/// A carrier's bytes behind its home.
+fn room<'a>(file: &'a mut File, name: &str) -> &'a mut [u8] {
+    let tensor = find(file, name);
+    let home = tensor.dims.iter().product::<u64>() as usize;
+    &mut tensor.data[home..]
+}
+
+fn find<'a>(file: &'a mut File, name: &str) -> &'a mut Tensor {
+    file.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
+}
+
+/// Why it is refused with these bytes at this place of the room with the index.
+fn bytes_refusal(at: usize, bytes: &[u8]) -> GroupError {
+    group_refusal(|file| {
+        let room = room(file, "one");
+        room[at..at + bytes.len()].copy_from_slice(bytes);
+        seal(room);
     })
 }
 
-fn change_index(pool: &mut [u8], change: impl FnOnce(&mut Index)) {
-    let (header, mut index) = Index::parse(pool).unwrap();
+fn index_of(error: GroupError) -> IndexError {
+    match error {
+        GroupError::Index { name, error } if name == "one" => error,
+        other => panic!("not a fault of the index: {other}"),
+    }
+}
+
+fn change_index(file: &mut File, change: impl FnOnce(&mut Index)) {
+    let room = room(file, "one");
+    let header = RoomHeader::parse(room).unwrap().unwrap();
+    let mut index = Index::parse(&header, room).unwrap();
     change(&mut index);
     let bytes = index.to_bytes();
-    pool[64..64 + bytes.len()].copy_from_slice(&bytes);
-    let header = PoolHeader { index_len: bytes.len() as u64, index_xxh3: xxh3_64(&bytes), ..header };
-    pool[..64].copy_from_slice(&header.to_bytes());
+    room[64..64 + bytes.len()].copy_from_slice(&bytes);
+    let header = RoomHeader { index_len: bytes.len() as u64, index_xxh3: xxh3_64(&bytes), ..header };
+    room[..64].copy_from_slice(&header.to_bytes());
 }
 
-fn index_refusal(change: impl FnOnce(&mut Index)) -> PoolError {
-    pool_refusal(|pool| change_index(pool, change))
+fn change_file_index(change: impl FnOnce(&mut Index)) -> Vec<u8> {
+    let mut file = File::read(&converted());
+    change_index(&mut file, change);
+    file.to_bytes()
 }
 
-fn entry_error(name: &str, what: &'static str) -> PoolError {
-    PoolError::Entry { name: name.to_owned(), what }
+fn index_refusal(change: impl FnOnce(&mut Index)) -> IndexError {
+    index_of(group_refusal(|file| change_index(file, change)))
+}
+
+fn entry_error(name: &str, what: &'static str) -> IndexError {
+    IndexError::Entry { name: name.to_owned(), what }
 }
 
 fn tensor_error(name: &str, what: &'static str) -> ConvertedError {
     ConvertedError::Tensor { name: name.to_owned(), what }
 }
 
-fn extent_of(entry: &mut Entry) -> &mut Extent {
-    match &mut entry.stored {
-        Stored::Blob { extent, .. } => extent,
-        Stored::Plain => panic!("a plain tensor"),
-    }
+fn carrier_error(name: &str, what: &'static str) -> GroupError {
+    GroupError::Carrier { name: name.to_owned(), what }
 }
 
-fn set_carrier_offset(entry: &mut Entry, to: u64) {
-    match &mut entry.stored {
-        Stored::Blob { carrier_offset, .. } => *carrier_offset = to,
+/// The pieces of an entry, by its place in the index.
+fn pieces(index: &mut Index, entry: usize) -> &mut Vec<Piece> {
+    match &mut index.entries[entry].stored {
+        Stored::Coded { pieces, .. } => pieces,
         Stored::Plain => panic!("a plain tensor"),
     }
 }
@@ -105,267 +117,427 @@ fn set_carrier_offset(entry: &mut Entry, to: u64) {
 fn untampered() {
     assert_eq!(open(&converted()), Ok(()));
     assert_eq!(open(&File::read(&converted()).to_bytes()), Ok(()));
-    assert_eq!(open(&with_pool(|pool| change_index(pool, |_| ()))), Ok(()));
+    assert_eq!(open(&change_file_index(|_| ())), Ok(()));
+    let file = converted();
+    let opened = Converted::open(Gguf::parse(&file).unwrap(), &[]).unwrap();
+    let index = opened.untouched().unwrap();
+    let carriers: Vec<_> = index.rooms.iter().map(|room| index.carrier(room).name.as_str()).collect();
+    assert_eq!(carriers, ["one", "two", "three"]);
+    let rooms =
+        |entry: usize| index.entries[entry].pieces().iter().map(|piece| piece.room).collect::<Vec<_>>();
+    assert_eq!([rooms(1), rooms(2), rooms(3), rooms(4)], [vec![0], vec![0, 1], vec![1], vec![2]]);
 }
 
 #[test]
-fn no_keys_of_ours() {
-    let refused = file_refusal(|file| file.kv.retain(|(key, _)| !key.starts_with("unweight.")));
-    assert_eq!(refused, ConvertedError::NotUnweight);
+fn files_with_nothing_of_ours() {
+    let with = |value| open(&original().with_kv("unweight.version", value).to_bytes());
+    assert_eq!(open(&original().to_bytes()), Err(ConvertedError::NotUnweight));
+    assert_eq!(with(Value::String("1".to_owned())), Err(ConvertedError::NotUnweight));
+    assert_eq!(with(Value::u32(1)), Err(ConvertedError::NoIndex));
+    assert_eq!(with(Value::u32(2)), Err(ConvertedError::Version(2)));
 }
 
 #[test]
-fn keys_missing_or_of_another_type() {
-    for key in [VERSION, FIRST, CARRIERS] {
-        for value in [None, Some(Value::Scalar(5, vec![1, 0, 0, 0]))] {
-            assert_eq!(key_refusal(key, value), ConvertedError::Key(key));
-        }
+fn no_reader_needs_our_keys() {
+    for version in [None, Some(Value::u32(2)), Some(Value::String("1".to_owned()))] {
+        let mut file = File::read(&converted());
+        file.kv.retain(|(key, _)| !KEYS.contains(&key.as_str()));
+        file.kv.extend(version.map(|version| ("unweight.version".to_owned(), version)));
+        assert!(restore(&file.to_bytes()).unwrap() == original().to_bytes());
     }
 }
 
 #[test]
-fn another_version() {
-    assert_eq!(key_refusal(VERSION, Some(Value::u32(2))), ConvertedError::Version(2));
-}
-
-#[test]
-fn another_first_carrier() {
-    let first = |name: &str| key_refusal(FIRST, Some(Value::String(name.to_owned())));
-    assert_eq!(first("none"), ConvertedError::FirstCarrier("none".to_owned()));
-    assert_eq!(
-        first("norm"),
-        tensor_error("norm", "stands among the carriers, but its type is none of theirs")
-    );
-    assert_eq!(first("two"), tensor_error("two", "fewer carriers follow it than the metadata say"));
-}
-
-#[test]
-fn another_number_of_carriers() {
-    let number = |n| key_refusal(CARRIERS, Some(Value::u32(n)));
-    for n in [0, 3, u32::MAX] {
-        assert_eq!(number(n), tensor_error("one", "fewer carriers follow it than the metadata say"));
+fn a_file_beside_those_of_another_model() {
+    let (other, converted) = (original().to_bytes(), converted());
+    let mut stranger = File::read(&other);
+    for tensor in &mut stranger.tensors {
+        tensor.name.push_str(" of another");
     }
-    let refused = number(1);
-    assert!(matches!(refused, ConvertedError::Pool(PoolError::Truncated { .. })), "{refused}");
-}
-
-/// The converted file with a first carrier so wide that the whole pool lies under it.
-fn with_wide_carrier() -> File {
-    const WIDE: u64 = 8 * 64 * 64;
-    let mut file = File::read(&with_pool(|pool| {
-        change_index(pool, |index| set_carrier_offset(&mut index.entries[2], WIDE));
-    }));
-    let [_, one, two] = &mut file.tensors[..] else { panic!("three tensors") };
-    one.ty = TensorType::I64.id();
-    one.data.extend_from_slice(&two.data);
-    one.data.resize(WIDE as usize, 0);
-    two.offset = one.offset + WIDE;
-    file
+    let stranger = stranger.to_bytes();
+    let beside = [Gguf::parse(&converted).unwrap()];
+    let refused = Converted::open(Gguf::parse(&stranger).unwrap(), &beside).map(|_| ());
+    assert_eq!(refused, Err(ConvertedError::NotUnweight));
 }
 
 #[test]
-fn a_number_of_carriers_that_is_not_the_pools() {
-    let mut file = with_wide_carrier();
-    assert_eq!(open(&file.to_bytes()), Ok(()));
-    file.kv.last_mut().unwrap().1 = Value::u32(1);
-    assert_eq!(open(&file.to_bytes()), Err(ConvertedError::Carriers { listed: 2, said: 1 }));
-}
-
-#[test]
-fn a_carrier_outside_the_pool() {
-    let mut file = with_wide_carrier();
-    let mut between = Tensor::new("norm", TensorType::I8, &[32], 1);
-    between.offset = file.tensors[2].offset;
-    file.tensors[2].offset += 32;
-    file.tensors[0] = between;
-    let start = file.tensors[1].data.len();
-    change_index(&mut file.tensors[1].data, |index| {
-        index.entries[0].ty = TensorType::I8;
-        index.entries[0].len = 32;
-        set_carrier_offset(&mut index.entries[2], start as u64 + 32);
+fn the_header_of_a_room() {
+    let refused = |error| GroupError::Room { name: "one".to_owned(), error };
+    assert_eq!(bytes_refusal(8, &[2]), refused(RoomError::Version(2)));
+    for at in 48..56 {
+        assert_eq!(bytes_refusal(at, &[1]), refused(RoomError::Reserved));
+    }
+    assert_eq!(group_refusal(|file| room(file, "one")[56] ^= 1), refused(RoomError::Checksum));
+    assert_eq!(group_refusal(|file| room(file, "one")[12] ^= 1), refused(RoomError::Checksum));
+    // A checksum of no index.
+    let refused = group_refusal(|file| {
+        let room = room(file, "two");
+        room[40] = 1;
+        seal(room);
     });
-    assert_eq!(open(&file.to_bytes()), Err(tensor_error("two", "its carrier is not where the index says")));
+    assert_eq!(refused, GroupError::Room { name: "two".to_owned(), error: RoomError::Reserved });
 }
 
 #[test]
-fn a_carrier_of_another_type() {
-    let refused = file_refusal(|file| file.tensors[2].ty = TensorType::F16.id());
-    assert_eq!(refused, tensor_error("two", "stands among the carriers, but its type is none of theirs"));
+fn rooms_that_do_not_begin_as_one() {
+    assert_eq!(bytes_refusal(0, b"UNWEIGHS"), GroupError::NoIndex { name: "three".to_owned() });
+    let refused = group_refusal(|file| room(file, "two")[0] ^= 1);
+    assert_eq!(refused, GroupError::RoomMissing { name: "one".to_owned(), carrier: "two".to_owned() });
 }
 
 #[test]
-fn a_hole_between_carriers() {
-    let refused = file_refusal(|file| file.tensors[2].offset += 32);
-    assert_eq!(refused, tensor_error("one", "the carriers do not follow each other"));
+fn rooms_without_an_index() {
+    let refused = bytes_refusal(32, &[0; 16]);
+    assert_eq!(refused, GroupError::NoIndex { name: "one".to_owned() });
+    let refused = group_refusal(|file| file.tensors.retain(|tensor| tensor.name != "one"));
+    assert_eq!(refused, GroupError::NoIndex { name: "three".to_owned() });
+    // Of another file.
+    let refused = group_refusal(|file| {
+        let room = room(file, "two");
+        room[16] ^= 1;
+        seal(room);
+    });
+    assert_eq!(refused, GroupError::NoIndex { name: "two".to_owned() });
+}
+
+#[test]
+fn rooms_that_are_missing() {
+    let missing = GroupError::RoomMissing { name: "one".to_owned(), carrier: "two".to_owned() };
+    assert_eq!(group_refusal(|file| file.tensors.retain(|tensor| tensor.name != "two")), missing);
+    let narrowed = group_refusal(|file| {
+        let two = find(file, "two");
+        two.ty = TensorType::I8.id();
+        two.data.truncate(64 * 64);
+        let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
+        file.place(&order);
+    });
+    assert_eq!(narrowed, missing);
+}
+
+/// Adds a carrier like one that is there, with another name and room number.
+fn add_copy(file: &mut File, of: &str, number: u8) -> FileId {
+    let mut copy = Tensor { name: "copy".to_owned(), ..find(file, of).clone() };
+    let room = &mut copy.data[64 * 64..];
+    room[12] = number;
+    seal(room);
+    let id = RoomHeader::parse(room).unwrap().unwrap().id;
+    file.tensors.push(copy);
+    let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
+    file.place(&order);
+    id
+}
+
+#[test]
+fn rooms_and_indexes_that_are_there_twice() {
+    let mut id = FileId([0; 16]);
+    let (first, second) = ("two".to_owned(), "copy".to_owned());
+    let refused = group_refusal(|file| id = add_copy(file, "two", 1));
+    assert_eq!(refused, GroupError::TwoRooms { first, second, number: 1, id });
+    let (first, second) = ("one".to_owned(), "copy".to_owned());
+    let refused = group_refusal(|file| id = add_copy(file, "one", 3));
+    assert_eq!(refused, GroupError::TwoIndexes { first, second, id });
+}
+
+#[test]
+fn the_same_file_twice() {
+    let file = converted();
+    let again = [Gguf::parse(&file).unwrap()];
+    let refused = Converted::open(Gguf::parse(&file).unwrap(), &again).map(|_| ()).unwrap_err();
+    assert_eq!(refused, ConvertedError::Group(GroupError::TwoTensors { name: "bare".to_owned() }));
+}
+
+#[test]
+fn a_tensor_of_two_indexes() {
+    let matrix = |name, seed| Tensor::new(name, TensorType::BF16, &[64, 64], seed);
+    let other =
+        File::of(vec![Tensor::new("norm", TensorType::F32, &[32], 1), matrix("four", 6), matrix("five", 7)]);
+    let other = convert(&other.to_bytes(), &[None, Some(PALETTE8), Some(PALETTE8)]).unwrap();
+    let refused = group_refusal(|file| {
+        file.tensors.extend(File::read(&other).tensors.into_iter().filter(|tensor| tensor.name != "norm"));
+        let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
+        file.place(&order);
+    });
+    assert_eq!(refused, GroupError::Ambiguous { name: "norm".to_owned() });
+}
+
+#[test]
+fn rooms_that_the_index_has_elsewhere() {
+    let what = "holds a room that the index has elsewhere, or that is of another length";
+    let swapped = group_refusal(|file| {
+        for (name, number) in [("two", 2), ("three", 1)] {
+            let room = room(file, name);
+            room[12] = number;
+            seal(room);
+        }
+    });
+    assert_eq!(swapped, carrier_error("three", what));
+    for len in [4095, 4097] {
+        let refused = group_refusal(|file| change_index(file, |index| index.rooms[1].len = len));
+        assert_eq!(refused, carrier_error("two", what));
+    }
+}
+
+#[test]
+fn carriers_of_another_type() {
+    let refused = group_refusal(|file| {
+        let bare = find(file, "bare");
+        bare.ty = TensorType::F16.id();
+        bare.data.resize(2 * 64 * 64, 0);
+        let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
+        file.place(&order);
+    });
+    assert_eq!(
+        refused,
+        carrier_error("bare", "compressed by its index, but its type is none of a carrier's")
+    );
+}
+
+#[test]
+fn carriers_of_another_number_of_weights() {
+    let file = File::read(&converted());
+    let carriers = file.tensors.iter().map(|tensor| Carrier {
+        name: &tensor.name,
+        ty: TensorType::from_id(tensor.ty).unwrap(),
+        elements: if tensor.name == "bare" { 64 * 63 } else { tensor.dims.iter().product() },
+        bytes: &tensor.data,
+    });
+    let group = Group::gather(carriers).unwrap();
+    let refused = group.locate("bare").unwrap_err();
+    assert_eq!(refused, carrier_error("bare", "it has not as many weights as its index says"));
+    assert!(group.locate("one").unwrap().is_some());
+    assert!(group.locate("norm").unwrap().is_none());
 }
 
 #[test]
 fn tensors_that_differ_from_the_index() {
-    for (i, name) in [(0, "norm"), (2, "two")] {
-        let shape = file_refusal(|file| file.tensors[i].dims.push(1));
+    for name in ["norm", "bare", "one"] {
+        let shape = file_refusal(|file| find(file, name).dims.push(1));
         assert_eq!(shape, tensor_error(name, "its shape differs from that in the index"));
-        let missing = file_refusal(|file| file.tensors[i].name = "other".to_owned());
-        assert_eq!(missing, tensor_error(name, "in the index, not in the file"));
     }
-    let ty = file_refusal(|file| file.tensors[0].ty = 26);
+    let ty = file_refusal(|file| find(file, "norm").ty = 26);
     assert_eq!(ty, tensor_error("norm", "its type differs from that in the index"));
 }
 
 #[test]
-fn another_number_of_tensors() {
-    let more = file_refusal(|file| {
-        let mut tensor = Tensor::new("more", TensorType::F32, &[1], 1);
-        tensor.offset = 1 << 15;
-        file.tensors.push(tensor);
+fn an_encoding_that_is_not_known_spoils_its_tensor_only() {
+    let file = change_file_index(|index| match &mut index.entries[1].stored {
+        Stored::Coded { encoding, .. } => *encoding = 9,
+        Stored::Plain => panic!("a plain tensor"),
     });
-    assert_eq!(more, ConvertedError::Count { listed: 3, found: 4 });
+    let converted = Converted::open(Gguf::parse(&file).unwrap(), &[]).unwrap();
+    let encoding = |name: &str| converted.locate(name).unwrap().unwrap().encoding;
+    assert_eq!(["bare", "one", "two"].map(encoding), [9, 1, 1]);
+    assert_eq!(restore(&file).unwrap_err().to_string(), "an unknown encoding");
 }
 
 #[test]
-fn carriers_in_another_order() {
-    let refused = open(&with_pool(|pool| {
-        change_index(pool, |index| {
-            let [_, one, two] = &mut index.entries[..] else { panic!("three entries") };
-            std::mem::swap(&mut one.name, &mut two.name);
-        });
-    }));
-    let what = "the first in the index, but not where the pool begins";
-    assert_eq!(refused, Err(tensor_error("two", what)));
+fn originals_that_are_not_this_one() {
+    let is_whole =
+        |file: &[u8]| Converted::open(Gguf::parse(file).unwrap(), &[]).unwrap().untouched().is_some();
+    assert!(is_whole(&converted()));
+    assert!(!is_whole(&change_file_index(|index| index.metadata_len += 1)));
+    assert!(!is_whole(&change_file_index(|index| index.metadata_xxh3 ^= 1)));
+    assert!(!is_whole(&change_file_index(|index| index.entries[0].name = "other".to_owned())));
 }
 
 #[test]
-fn carriers_elsewhere_than_the_index_says() {
-    for offset in [1 << 14, 1 << 63, u64::MAX] {
-        let refused = open(&with_pool(|pool| {
-            change_index(pool, |index| set_carrier_offset(&mut index.entries[2], offset));
-        }));
-        assert_eq!(refused, Err(tensor_error("two", "its carrier is not where the index says")));
+fn indexes_that_leave_their_room() {
+    for len in [1 << 12, 1 << 20, u64::MAX - 64, u64::MAX] {
+        assert_eq!(index_of(bytes_refusal(32, &u64::to_le_bytes(len))), IndexError::Beyond);
     }
-    let overlapping = index_refusal(|index| set_carrier_offset(&mut index.entries[2], 4095));
-    assert_eq!(
-        overlapping,
-        entry_error("two", "its carrier begins before that of the tensor before it ends")
-    );
+    assert_eq!(index_of(group_refusal(|file| room(file, "one")[64] ^= 1)), IndexError::Checksum);
 }
 
-#[test]
-fn the_pool_header() {
-    assert_eq!(bytes_refusal(0, b"UNWEIGHS"), PoolError::Magic);
-    assert_eq!(bytes_refusal(8, &[2]), PoolError::Version(2));
-    assert_eq!(bytes_refusal(12, &[1]), PoolError::Flags(1));
-    assert_eq!(bytes_refusal(55, &[1]), PoolError::Reserved);
-    assert_eq!(pool_refusal(|pool| pool[32] ^= 1), PoolError::HeaderChecksum);
-    assert_eq!(pool_refusal(|pool| pool[64] ^= 1), PoolError::IndexChecksum);
-}
+/// In the room with the index: its count of rooms, its count of tensors, the first room, and the first entry, which is a length, "norm", type, one
+/// dimension, offset, length, checksum, encoding.
+const ROOM_COUNT: usize = 64 + 84;
+const TENSOR_COUNT: usize = ROOM_COUNT + 4;
+const ROOMS: usize = TENSOR_COUNT + 4;
+const ENTRY: usize = ROOMS + 3 * 20;
+const ENTRY_BYTES: usize = 52;
 
 #[test]
-fn pools_longer_than_the_carriers() {
-    for len in [1u64 << 20, u64::MAX] {
-        for at in [16, 24] {
-            let refused = bytes_refusal(at, &len.to_le_bytes());
-            assert!(matches!(refused, PoolError::Truncated { what: "the pool", .. }), "{refused}");
-        }
-    }
-    assert_eq!(bytes_refusal(16, &200u64.to_le_bytes()), PoolError::Extent { what: "the index".to_owned() });
-}
-
-#[test]
-fn pools_that_end_in_their_header() {
-    let file = with_pool(|_| ());
-    let pool = Converted::open(Gguf::parse(&file).unwrap()).unwrap().pool;
-    for available in [0, 7, 8, 12, 63] {
-        let refused = Index::parse(&pool[..available as usize]).map(|_| ());
-        let what = "the pool header";
-        assert_eq!(refused, Err(PoolError::Truncated { what, needed: 64, available }));
-    }
+fn indexes_that_end_early() {
+    let refused = |end: usize| index_of(bytes_refusal(32, &(end as u64 - 64).to_le_bytes()));
+    assert_eq!(refused(65), IndexError::Truncated);
+    assert_eq!(refused(ROOMS - 1), IndexError::Truncated);
+    assert_eq!(refused(ROOMS), IndexError::EntryTruncated(0));
+    assert_eq!(refused(ENTRY + ENTRY_BYTES - 1), IndexError::EntryTruncated(0));
+    assert_eq!(refused(ENTRY + ENTRY_BYTES), IndexError::EntryTruncated(1));
 }
 
 #[test]
 fn counts_that_differ_from_the_entries() {
-    assert_eq!(bytes_refusal(32, &[4]), PoolError::EntryTruncated(3));
-    assert_eq!(bytes_refusal(32, &[0xFF; 4]), PoolError::EntryTruncated(3));
-    let refused = bytes_refusal(32, &[2]);
-    assert!(matches!(refused, PoolError::IndexLength(_)), "{refused}");
-    assert_eq!(bytes_refusal(36, &[3]), PoolError::Carriers { listed: 2, said: 3 });
+    let refused = |at, bytes: &[u8]| index_of(bytes_refusal(at, bytes));
+    assert_eq!(refused(TENSOR_COUNT, &[6]), IndexError::EntryTruncated(5));
+    assert_eq!(refused(TENSOR_COUNT, &[0xFF; 4]), IndexError::EntryTruncated(5));
+    let fewer = refused(TENSOR_COUNT, &[4]);
+    assert!(matches!(fewer, IndexError::Length(_)), "{fewer}");
+    assert_eq!(refused(ROOM_COUNT, &[0xFF; 4]), IndexError::EntryTruncated(0));
 }
 
 #[test]
 fn counts_that_the_index_has_not_earned_cost_nothing() {
-    let mut pool = vec![0; 4 << 20];
-    let header = PoolHeader {
-        pool_len: pool.len() as u64,
-        index_len: pool.len() as u64 - 64,
-        tensors: u32::MAX,
-        carriers: 0,
-        index_xxh3: xxh3_64(&pool[64..]),
-    };
-    pool[..64].copy_from_slice(&header.to_bytes());
-    let (result, bytes) = peak(|| Index::parse(&pool).map(|_| ()));
-    assert!(result.is_err());
-    assert!(bytes < 16 << 10, "{bytes} bytes allocated for {result:?}");
+    // Of a tensor of no weights: all but the number of its pieces.
+    let entry = [&[0; 8][..], &[4, 0, 0, 0], &[0; 4 * 8 + 24], &[1, 0, 0, 0], &[0xFF; 4]].concat();
+    for (at, bytes, expected) in [
+        (ROOM_COUNT, &[0xFF; 4][..], IndexError::EntryTruncated(0)),
+        (TENSOR_COUNT, &[0xFF; 4], entry_error("", "its length contradicts its type and shape")),
+        (ROOMS, &entry, IndexError::EntryTruncated(0)),
+    ] {
+        let mut room = vec![0; 4 << 20];
+        room[TENSOR_COUNT] = 1;
+        room[at..at + bytes.len()].copy_from_slice(bytes);
+        let (index_len, index_xxh3) = (room.len() as u64 - 64, xxh3_64(&room[64..]));
+        let header = RoomHeader { number: 0, id: FileId([0; 16]), index_len, index_xxh3 };
+        let (result, bytes) = peak(|| Index::parse(&header, &room).map(|_| ()));
+        assert_eq!(result, Err(expected));
+        assert!(bytes < 16 << 10, "{bytes} bytes allocated");
+    }
 }
-
-#[test]
-fn indexes_that_end_early() {
-    let refused = |len: u64| bytes_refusal(24, &len.to_le_bytes());
-    assert_eq!(refused(79), PoolError::Truncated { what: "the index", needed: 80, available: 79 });
-    assert_eq!(refused(80), PoolError::EntryTruncated(0));
-    assert_eq!(refused(80 + 60), PoolError::EntryTruncated(1));
-}
-
-/// The first entry: a length, "norm", type, one dimension, offset, length, checksum, encoding.
-const ENTRY: usize = 64 + 80;
 
 #[test]
 fn names() {
-    assert_eq!(bytes_refusal(ENTRY + 4, &[0xFF]), PoolError::Name(0));
-    assert_eq!(bytes_refusal(ENTRY, &[0xFF; 4]), PoolError::EntryTruncated(0));
+    assert_eq!(index_of(bytes_refusal(ENTRY + 4, &[0xFF])), IndexError::Name(0));
+    assert_eq!(index_of(bytes_refusal(ENTRY, &[0xFF; 4])), IndexError::EntryTruncated(0));
     let twice = index_refusal(|index| index.entries[0].name = "one".to_owned());
-    assert_eq!(twice, PoolError::Duplicate("one".to_owned()));
+    assert_eq!(twice, IndexError::Duplicate("one".to_owned()));
 }
 
 #[test]
 fn types_and_shapes() {
-    assert_eq!(bytes_refusal(ENTRY + 8, &[31]), entry_error("norm", "an unknown type"));
-    for count in [0, 5] {
-        let refused = bytes_refusal(ENTRY + 12, &[count]);
-        assert_eq!(refused, entry_error("norm", "a number of dimensions other than 1 to 4"));
+    assert_eq!(index_of(bytes_refusal(ENTRY + 8, &[31])), entry_error("norm", "an unknown type"));
+    for count in [5, 255] {
+        let refused = index_of(bytes_refusal(ENTRY + 12, &[count]));
+        assert_eq!(refused, entry_error("norm", "more than 4 dimensions"));
     }
     let contradiction = entry_error("norm", "its length contradicts its type and shape");
     assert_eq!(index_refusal(|index| index.entries[0].len += 1), contradiction);
-    assert_eq!(
-        index_refusal(|index| index.entries[0].dims = Dims::new(&[1 << 63, 2]).unwrap()),
-        contradiction
-    );
+    for dims in [&[1 << 63, 2][..], &[1 << 32, 1 << 32], &[0, 1 << 32, 1 << 32, 1 << 32], &[31]] {
+        assert_eq!(index_refusal(|index| index.entries[0].dims = Dims::new(dims).unwrap()), contradiction);
+    }
 }
 
 #[test]
 fn places_in_the_original() {
     let overlap = index_refusal(|index| index.entries[1].offset = 64);
-    assert_eq!(overlap, entry_error("one", "its original bytes overlap those of another tensor"));
-    let beyond = entry_error("two", "its original bytes lie beyond the end of the original");
-    assert_eq!(index_refusal(|index| index.entries[2].offset = 1 << 60), beyond);
-    assert_eq!(index_refusal(|index| index.original_len = 10_000), beyond);
-    let overflow = index_refusal(|index| index.entries[2].offset = u64::MAX - 31);
-    assert_eq!(overflow, entry_error("two", "its extent overflows"));
+    assert_eq!(overlap, entry_error("bare", "its original bytes overlap those of another tensor"));
+    let beyond = entry_error("three", "its original bytes lie beyond the end of the original");
+    assert_eq!(index_refusal(|index| index.entries[4].offset = 1 << 60), beyond);
+    assert_eq!(index_refusal(|index| index.original_len = 128 + 4 * 8192 - 1), beyond);
+    let overflow = index_refusal(|index| index.entries[4].offset = u64::MAX - 31);
+    assert_eq!(overflow, entry_error("three", "its extent overflows"));
 }
 
 #[test]
-fn places_in_the_pool() {
-    let refused = |name: &str| PoolError::Extent { what: format!("the blob of tensor {name:?}") };
-    let set = |i: usize, offset, len| {
-        index_refusal(|index| *extent_of(&mut index.entries[i]) = Extent { offset, len })
+fn originals_of_impossible_length() {
+    let refused = |original_len| {
+        let file = change_file_index(|index| index.original_len = original_len);
+        let converted = Converted::open(Gguf::parse(&file).unwrap(), &[]).unwrap();
+        Restored::of(&converted).map(|_| ()).unwrap_err()
     };
-    for (offset, len) in [(0, 1), (64, 1), (1 << 20, 0), (u64::MAX, 1), (1000, u64::MAX)] {
-        assert_eq!(set(1, offset, len), refused("one"));
+    // Enough for the tensors, but not for the header.
+    assert_eq!(refused(128 + 4 * 8192), RestoredError::Parts(PartsError::Beyond));
+    for more in [1 << 31, 1 << 60] {
+        let refused = refused(original().to_bytes().len() as u64 + more);
+        assert!(matches!(refused, RestoredError::Parts(PartsError::Gaps(gaps)) if gaps > more), "{refused}");
     }
-    // Behind the index, but in the blob before.
-    assert_eq!(set(2, 1024, 64), refused("two"));
+}
 
-    for extent in
-        [Extent { offset: 1024, len: 64 }, Extent { offset: 1 << 20, len: 64 }, Extent { offset: 0, len: 1 }]
+#[test]
+fn rows_of_pieces() {
+    let sum = entry_error("one", "its pieces have not as many rows as it has");
+    assert_eq!(index_refusal(|index| pieces(index, 2)[0].rows += 16), sum);
+    assert_eq!(index_refusal(|index| pieces(index, 2)[1].rows = u64::MAX), sum);
+    assert_eq!(index_refusal(|index| pieces(index, 2).clear()), sum);
+    let segments = entry_error("one", "its pieces are not whole segments");
+    assert_eq!(
+        index_refusal(|index| {
+            let pieces = pieces(index, 2);
+            pieces[0].rows -= 1;
+            pieces[1].rows += 1;
+        }),
+        segments
+    );
+    let nothing = Piece { rows: 0, room: 2, offset: 4000, len: 0 };
+    for at in 0..3 {
+        assert_eq!(index_refusal(|index| pieces(index, 2).insert(at, nothing)), segments);
+    }
+}
+
+#[test]
+fn rooms_in_the_index() {
+    let refused = |number, what| IndexError::Room { number, what };
+    for carrier in [0, 5, u32::MAX] {
+        assert_eq!(
+            index_refusal(|index| index.rooms[1].carrier = carrier),
+            refused(1, "its tensor is no carrier")
+        );
+    }
+    let twice = index_refusal(|index| index.rooms[2].carrier = index.rooms[0].carrier);
+    assert_eq!(twice, refused(2, "its tensor has a room already"));
+    for len in [0, 63] {
+        assert_eq!(index_refusal(|index| index.rooms[2].len = len), refused(2, "too small for its header"));
+    }
+    let number = index_of(bytes_refusal(12, &[3]));
+    assert_eq!(number, refused(3, "has the index, but is not in it"));
+}
+
+#[test]
+fn places_in_rooms() {
+    let refused = |what: &str| IndexError::Extent { what: what.to_owned() };
+    let set = |entry: usize, room, offset, len| {
+        index_refusal(|index| {
+            let piece = &mut pieces(index, entry)[0];
+            *piece = Piece { rows: piece.rows, room, offset, len };
+        })
+    };
+    // In the header, in the index, behind the room, beyond 64 bits, in a room that is not there.
+    for (room, offset, len) in [
+        (2, 0, 1),
+        (2, 63, 64),
+        (2, 4096, 1),
+        (2, 64, 4096),
+        (2, u64::MAX, 1),
+        (2, 1000, u64::MAX),
+        (3, 64, 0),
+        (u32::MAX, 64, 64),
+    ] {
+        assert_eq!(
+            set(4, room, offset, len),
+            refused("a piece of tensor \"three\""),
+            "{room} {offset} {len}"
+        );
+    }
+    assert_eq!(set(1, 0, 64, 64), refused("the index"));
+    assert_eq!(set(1, 0, 65, 64), refused("a piece of tensor \"bare\""));
+    let overlapping = index_refusal(|index| pieces(index, 4)[0] = pieces(index, 3)[0]);
+    assert_eq!(overlapping, refused("a piece of tensor \"two\""));
+
+    // In the header, behind the room, in a piece, in a room that is not there, beyond 64 bits.
+    for (room, offset, len) in
+        [(0, 0, 1), (0, 0, 0), (0, 4096, 1), (1, 200, 8), (3, 64, 1), (u32::MAX, 64, 1), (2, 64, u64::MAX)]
     {
-        let remainder = index_refusal(|index| index.remainder = Some(Remainder { extent, xxh3: 1 }));
-        assert_eq!(remainder, PoolError::Extent { what: "the remainder".to_owned() });
+        let remainder = Some(Remainder { room, offset, len, xxh3: 1 });
+        assert_eq!(index_refusal(|index| index.remainder = remainder), refused("the remainder"));
+    }
+    assert_eq!(index_refusal(|index| index.rooms[0].len = 100), refused("the index"));
+}
+
+#[test]
+fn what_cannot_be_laid_out() {
+    let bytes = original().to_bytes();
+    let plan = |bytes: &[u8], need: Option<Need>| {
+        let needs = [None, need, need, need, need];
+        Layout::plan(&Gguf::parse(bytes).unwrap(), &needs, 0, 0.0, "test").map(|_| ()).unwrap_err()
+    };
+    assert_eq!(plan(&bytes, None), LayoutError::NothingToCompress);
+    let need = |rest| Some(Need { rest, segments: 4, optional: false });
+    for key in KEYS {
+        let file = original().with_kv(key, Value::u32(1)).to_bytes();
+        assert_eq!(plan(&file, need(1000)), LayoutError::Key(key));
+    }
+    for rest in [7 * 4096, 1 << 40, u64::MAX] {
+        assert_eq!(plan(&bytes, need(rest)), LayoutError::TooSmall);
     }
 }

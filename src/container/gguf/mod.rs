@@ -64,16 +64,10 @@ impl<'a> Gguf<'a> {
         let kv = parse_kv(&mut cursor, kv_count)?;
         let metadata_len = cursor.position() as u64;
         let alignment = alignment(&kv)?;
-        let tensors = parse_infos(&mut cursor, tensor_count)?;
+        let (tensors, by_name) = parse_infos(&mut cursor, tensor_count)?;
         let header_len = cursor.position() as u64;
         let data_start = align(header_len, alignment).ok_or(GgufError::Alignment(alignment))?;
 
-        let mut by_name = HashMap::with_capacity(tensors.len());
-        for (i, tensor) in tensors.iter().enumerate() {
-            if by_name.insert(tensor.name, i).is_some() {
-                return Err(GgufError::DuplicateTensor(tensor.name.to_owned()));
-            }
-        }
         let gguf =
             Self { version, kv, tensors, metadata_len, header_len, data_start, alignment, file, by_name };
         gguf.check_extents()?;
@@ -185,12 +179,20 @@ fn alignment(kv: &[Kv]) -> Result<u64, GgufError> {
     if alignment.is_power_of_two() { Ok(alignment) } else { Err(GgufError::Alignment(alignment)) }
 }
 
-fn parse_infos<'a>(cursor: &mut Cursor<'a>, count: u64) -> Result<Vec<TensorInfo<'a>>, GgufError> {
-    let mut tensors = Vec::new();
+/// The tensors, and the place of each by its name.
+fn parse_infos<'a>(
+    cursor: &mut Cursor<'a>,
+    count: u64,
+) -> Result<(Vec<TensorInfo<'a>>, HashMap<&'a str, usize>), GgufError> {
+    let (mut tensors, mut by_name) = (Vec::new(), HashMap::new());
     for _ in 0..count {
-        tensors.push(parse_info(cursor)?);
+        let tensor = parse_info(cursor)?;
+        if by_name.insert(tensor.name, tensors.len()).is_some() {
+            return Err(GgufError::DuplicateTensor(tensor.name.to_owned()));
+        }
+        tensors.push(tensor);
     }
-    Ok(tensors)
+    Ok((tensors, by_name))
 }
 
 fn parse_info<'a>(cursor: &mut Cursor<'a>) -> Result<TensorInfo<'a>, GgufError> {

@@ -101,14 +101,15 @@ impl Entry {
         let id = cursor.u32().map_err(short)?;
         let ty = TensorType::from_id(id).ok_or_else(|| wrong("an unknown type"))?;
         let count = cursor.u32().map_err(short)? as usize;
+        let too_many = || wrong("more than 4 dimensions");
         if count > Dims::MAX {
-            return Err(wrong("more than 4 dimensions"));
+            return Err(too_many());
         }
         let mut extents = [0; Dims::MAX];
         for extent in &mut extents[..count] {
             *extent = cursor.u64().map_err(short)?;
         }
-        let dims = Dims::new(&extents[..count]).ok_or_else(|| wrong("impossible dimensions"))?;
+        let dims = Dims::new(&extents[..count]).ok_or_else(too_many)?;
         let offset = cursor.u64().map_err(short)?;
         let len = cursor.u64().map_err(short)?;
         if dims.bytes(ty) != Some(len) {

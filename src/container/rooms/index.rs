@@ -167,8 +167,12 @@ impl Index {
         let pieces = self.entries.iter().flat_map(|entry| entry.pieces());
         let what = |piece: &Piece| {
             let mut owners = self.entries.iter().filter(|entry| entry.pieces().contains(piece));
-            let what = owners.next().map(|entry| format!("a piece of tensor {:?}", entry.name));
-            IndexError::Extent { what: what.unwrap_or_else(|| "the index or the remainder".to_owned()) }
+            let what = match owners.next() {
+                Some(entry) => format!("a piece of tensor {:?}", entry.name),
+                None if *piece == index => "the index".to_owned(),
+                None => "the remainder".to_owned(),
+            };
+            IndexError::Extent { what }
         };
         let mut sorted: Vec<_> = pieces.copied().chain([index]).chain(remainder).collect();
         sorted.sort_by_key(|piece| (piece.room, piece.offset));
