@@ -6,7 +6,9 @@ use super::align;
 use super::carriers::{self, Manner};
 use super::gguf::value::{push_string, push_u32};
 use super::gguf::{Gguf, MAGIC, TensorType, push_info};
-use super::rooms::{CARRIER_TYPES, Filling, HEADER_BYTES, Space, VERSION, index_bytes, room_bytes};
+use super::rooms::{
+    CARRIER_TYPES, Filling, HEADER_BYTES, ROOM_AND_PIECE_BYTES, Space, VERSION, index_bytes, room_bytes,
+};
 
 pub(super) const KEY_VERSION: &str = "unweight.version";
 const KEY_WRITER: &str = "unweight.writer";
@@ -76,7 +78,10 @@ impl Layout {
             return Err(LayoutError::NothingToCompress);
         }
         let needs: Vec<_> = needs.iter().map(|need| need.map(|need| need.with_margin(margin))).collect();
-        let plan = RoomPlan { original, needs: &needs, remainder_len };
+        let tensors = original.tensors.iter().zip(&needs);
+        let index_base =
+            index_bytes(tensors.map(|(tensor, need)| (tensor.name, &tensor.dims, need.is_some())));
+        let plan = RoomPlan { original, needs: &needs, index_base, remainder_len };
         let types = plan.types()?;
         let order = file_order(original, &types)?;
         let (header, positions, file_len) = place(original, &types, &order, writer)?;
@@ -99,6 +104,8 @@ const PIECE_OVERHEAD: u64 = HEADER_BYTES + 3 * 32;
 struct RoomPlan<'a> {
     original: &'a Gguf<'a>,
     needs: &'a [Option<Need>],
+    /// Bytes of an index without rooms, each carrier having one piece.
+    index_base: u64,
     remainder_len: u64,
 }
 
@@ -162,17 +169,11 @@ impl RoomPlan<'_> {
 
     /// Bytes of the index with so many rooms, at most: each ends inside a tensor, which then has one piece more.
     fn index_len(&self, rooms: usize) -> u64 {
-        // Of a certain size are only all pieces together; it does not matter which tensor has which.
-        let mut more = rooms as u64;
-        let tensors = self.original.tensors.iter().zip(self.needs).map(|(tensor, need)| {
-            let pieces = need.map(|_| 1 + std::mem::take(&mut more));
-            (tensor.name, &tensor.dims, pieces)
-        });
-        index_bytes(rooms as u64, tensors)
+        self.index_base + rooms as u64 * ROOM_AND_PIECE_BYTES
     }
 
     fn holds_index(&self, room_len: u64, rooms: usize) -> bool {
-        room_len >= HEADER_BYTES + self.index_len(rooms) + self.remainder_len + PIECE_OVERHEAD
+        room_len >= HEADER_BYTES + self.index_len(rooms) + PIECE_OVERHEAD
     }
 
     /// Gives one of some carriers the smallest room that can hold the index if none has one that can.

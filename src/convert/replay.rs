@@ -8,10 +8,10 @@ use super::coding::{Buffers, decode};
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::progress::Progress;
 use super::source::{Source, WINDOW};
-use crate::codec::Shape;
 use crate::container::converted::Converted;
 use crate::container::parts::Part;
 use crate::container::restored::{Restored, Tensor};
+use crate::container::shape;
 
 /// A converted file, and what it gives back.
 pub struct Replay<'a> {
@@ -106,10 +106,10 @@ impl<'a> Replay<'a> {
         };
         match self.converted.locate(tensor.name).map_err(|error| self.error(error))? {
             Some(located) => {
-                let shape = Shape::of(&tensor.dims).filter(|shape| {
+                let found = shape(&tensor.dims).filter(|shape| {
                     shape.rows.checked_mul(2).and_then(|rows| rows.checked_mul(shape.k)) == Some(tensor.len)
                 });
-                let shape = shape.ok_or_else(|| wrong(TensorCause::Type))?;
+                let shape = found.ok_or_else(|| wrong(TensorCause::Type))?;
                 decode(buffers, &self.files, tensor.name, shape.k, &located, pass)?;
             }
             None => {

@@ -94,7 +94,9 @@ impl Writer<'_> {
                 let written = Source::open(output.path())?;
                 self.prove_tensors(output, &written, &layout, &placed, &mut buffers)?;
                 self.write_rooms(output, &written, &layout, placed)?;
-                self.prove_header(output, &written)?;
+                // Opened again: what was read before the index was written does not have it.
+                drop(written);
+                self.prove_header(output, &Source::open(output.path())?)?;
                 return Ok(layout.file_len);
             }
         }

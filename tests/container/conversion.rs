@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ops::Range;
 
-use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, Shape, oracle};
+use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, oracle};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::container::layout::{Layout, LayoutError, Need};
@@ -12,6 +12,7 @@ use unweight::container::restored::{Restored, Tensor};
 use unweight::container::rooms::{
     Entry, FileId, Filling, Free, HEADER_BYTES, Index, Piece, Remainder, Room, RoomHeader, Stored, room_bytes,
 };
+use unweight::container::shape;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Stands in for the BLAKE3 of the original, which only the program looks at.
@@ -44,7 +45,7 @@ impl Coded {
     fn new(gguf: &Gguf, tensor: &TensorInfo, coding: Coding) -> Self {
         let (pairs, _) = gguf.bytes(tensor).as_chunks();
         let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
-        let shape = Shape::of(&tensor.dims).unwrap();
+        let shape = shape(&tensor.dims).unwrap();
         let encoder = Encoder::forced(&Analysis::of(&weights), shape, coding.encoding).unwrap();
         let need =
             Need { rest: encoder.expected_rest(), segments: shape.segments(), optional: coding.optional };

@@ -8,6 +8,6 @@ mod malformed;
 mod memory;
 mod positions;
 mod round_trip;
-mod tampered;
 #[path = "../samples/mod.rs"]
 mod samples;
+mod tampered;
