@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use samples::Coded;
 use unweight::codec::Encoding;
-use unweight::kernel::{Isa, Order, Tensor, prepare, prepared_bytes, scratch_bytes};
+use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
 
 /// The instruction set is chosen for the whole process: one test at a time.
 static ISA: Mutex<()> = Mutex::new(());
@@ -174,6 +174,11 @@ fn check_products(isa: Isa, tensor: &Tensor, weights: &[u16], columns: u64) {
         }
         for (i, y) in matmul(tensor, order, &prepared.bytes, columns).into_iter().enumerate() {
             check("matmul", i, y);
+        }
+        let mut y = vec![0.0; rows];
+        plain_matvec(weights, tensor.k(), order, &prepared.bytes, &mut y);
+        for (i, y) in y.into_iter().enumerate() {
+            check("plain", i, y);
         }
     }
 }

@@ -35,6 +35,8 @@ if [ "${1:-}" = --quick ]; then
   echo "SKIPPED: the plugin in llama.cpp (--quick)"
 else
   step "Plugin in llama.cpp" tests/llama.sh
+  step "Architectures" tests/architectures.sh
+  step "Files that travel" tests/travel.sh
 fi
 cat "$skipped"
 echo "$passed passed, $failed failed"

@@ -16,8 +16,8 @@ use crate::ops::rows::GetRows;
 use crate::ops::scratch::Scratch;
 use crate::ops::spell::{Spell, spelled, spelled_bytes};
 use crate::ops::view::View;
-use crate::ops::way::{Way, way};
-use crate::weights::{Rows, shown};
+use crate::ops::way::{Way, is_view, way};
+use crate::weights::{Rows, clear_refusal, root, shown};
 
 /// Where what is spelled out of one source begins in the room for all.
 const SPELLED_ALIGNMENT: usize = 64;
@@ -48,6 +48,8 @@ impl Backend {
     /// # Safety
     /// The graph must be ready for computation, all its tensors alive, and used by nobody else meanwhile.
     pub unsafe fn compute(&mut self, graph: &ggml_cgraph) -> ggml_status {
+        // What was refused on this thread was another graph.
+        clear_refusal();
         // SAFETY: a graph has as many nodes as it says, and they are alive.
         let nodes = unsafe { std::slice::from_raw_parts(graph.nodes, graph.n_nodes as usize) };
         // SAFETY: as above.
@@ -144,7 +146,11 @@ impl<'a> Plan<'a> {
         };
         for item in ways() {
             match item? {
-                (node, Way::Cpu) => plan.nodes.push(node),
+                (node, Way::Cpu) => {
+                    // SAFETY: as above.
+                    unsafe { plan.forget_written(&*node) };
+                    plan.nodes.push(node);
+                }
                 // SAFETY: as above; these are the node's weights.
                 (node, Way::Kernel(rows)) => unsafe { plan.take(node, rows, shared)? },
                 // SAFETY: as above.
@@ -152,6 +158,18 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(plan)
+    }
+
+    /// Vectors that a node of the CPU's writes over no longer stand prepared.
+    ///
+    /// # Safety
+    /// The standing vectors must be alive.
+    unsafe fn forget_written(&mut self, node: &ggml_tensor) {
+        // SAFETY: the caller's promise.
+        let writes = |standing: *mut ggml_tensor| unsafe { std::ptr::eq(root(&*standing), root(node)) };
+        if !is_view(node.op) && self.standing.is_some_and(|(standing, _)| writes(standing)) {
+            self.standing = None;
+        }
     }
 
     /// A node for our kernels.

@@ -56,6 +56,11 @@ fn notes(report: &Report) -> Result<()> {
                 "note: the architecture {name:?} is newer than this program; if llama.cpp uses its weights in unusual ways, it will not run \
                  compressed"
             )?,
+            Note::OptionalArePlain => writeln!(
+                stdout(),
+                "note: the blocks that predict further tokens (NextN) stay as they are: the other tensors have no space for what would be \
+                 left of them"
+            )?,
             Note::NoTable => writeln!(
                 stdout(),
                 "note: without the plugin llama.cpp crashes on this file, since its token table is not compressed and the first \

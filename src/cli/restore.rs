@@ -30,6 +30,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         "weights identical to the original; all else as a tool has changed it"
     };
-    writeln!(stdout(), "{}: {}, {what}", arguments.output.display(), size(proof.len))?;
+    let missing = match proof.missing {
+        0 => String::new(),
+        count => format!("; {count} tensors of the original are in no file here"),
+    };
+    writeln!(stdout(), "{}: {}, {what}{missing}", arguments.output.display(), size(proof.len))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ pub const GROUP_BLOCKS: u64 = 8;
 pub const SEGMENT_BLOCKS: u64 = 64;
 /// Most rows in a segment.
 pub const SEGMENT_ROWS: u64 = 16;
-/// Bytes of a blob's header.
+/// Bytes of a piece's header.
 pub const HEADER_BYTES: u64 = 64;
 /// Bytes of a block's codes at 3 bits each.
 pub const CODE3_BYTES: u64 = 24;

@@ -1,6 +1,5 @@
 use super::constants::HEADER_BYTES;
 use super::{Encoding, Shape};
-use crate::container::align;
 
 /// Where the regions of a piece begin, in bytes from its start, where its header stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +22,7 @@ impl PieceLayout {
         let mut end = Self::CODES;
         let mut region = |bytes: u64| {
             let start = end;
-            end = align(start.checked_add(bytes)?, 64)?;
+            end = (start.checked_add(bytes)?).checked_next_multiple_of(64)?;
             Some(start)
         };
         Some(Self {

@@ -1,5 +1,4 @@
 use super::constants::{BLOCK, SEGMENT_BLOCKS, SEGMENT_ROWS};
-use crate::container::gguf::Dims;
 
 /// Rows of weights, whatever the number of dimensions: of a tensor, or of a piece of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,11 +9,6 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A tensor of these dimensions as rows; `None` beyond 64 bits.
-    pub fn of(dims: &Dims) -> Option<Self> {
-        Some(Self { k: dims.row(), rows: dims.rows()? })
-    }
-
     /// Weights, and bytes of the home; `None` beyond 64 bits.
     pub fn weights(self) -> Option<u64> {
         self.k.checked_mul(self.rows)

@@ -1,11 +1,14 @@
 //! Opening a converted file: a GGUF whose tensors are as the indexes say that are found in it, or beside it.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 
 use super::gguf::{Gguf, TensorInfo};
 use super::layout::{KEY_VERSION, metadata};
 use super::rooms::{
-    Carrier, Entry, Group, GroupError, Index, Located, RoomHeader, Stored, VERSION, room_bytes,
+    Carrier, Entry, Group, GroupError, Index, Located, RoomHeader, Stored, VERSION, is_carrier_type,
+    room_bytes,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -39,6 +42,8 @@ pub fn is_converted(gguf: &Gguf) -> bool {
 pub struct Converted<'a> {
     pub gguf: Gguf<'a>,
     group: Group<'a>,
+    /// Of the tensors of all files.
+    names: HashSet<&'a str>,
 }
 
 impl<'a> Converted<'a> {
@@ -59,7 +64,9 @@ impl<'a> Converted<'a> {
                 Some(version) => ConvertedError::Version(version),
             });
         }
-        let converted = Self { gguf, group };
+        let files = std::iter::once(&gguf).chain(others);
+        let names = files.flat_map(|file| &file.tensors).map(|tensor| tensor.name).collect();
+        let converted = Self { gguf, group, names };
         converted.check_agreement()?;
         Ok(converted)
     }
@@ -95,6 +102,12 @@ impl<'a> Converted<'a> {
         fitting.next()
     }
 
+    /// Names of tensors that an index lists and that are in no file that was opened.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let entries = self.indexes().flat_map(|index| &index.entries);
+        entries.map(|entry| entry.name.as_str()).filter(|name| !self.names.contains(name))
+    }
+
     /// The rooms whose carriers are tensors of this file: tensor name, bytes and checksum of what is behind the header.
     pub fn rooms(&self) -> impl Iterator<Item = (&'a str, &'a [u8], u64)> {
         self.group.rooms().filter(move |(name, ..)| self.gguf.tensor(name).is_some())
@@ -110,8 +123,15 @@ impl<'a> Converted<'a> {
 
     fn check_agreement(&self) -> Result<(), ConvertedError> {
         for tensor in &self.gguf.tensors {
-            let Some(entry) = self.entry(tensor.name) else { continue };
-            let wrong = |what| Err(ConvertedError::Tensor { name: entry.name.clone(), what });
+            let wrong = |what| Err(ConvertedError::Tensor { name: tensor.name.to_owned(), what });
+            let Some(entry) = self.entry(tensor.name) else {
+                if is_carrier_type(tensor.ty) {
+                    return wrong(
+                        "of a type that compressed tensors have, but named by no index that is here",
+                    );
+                }
+                continue;
+            };
             if tensor.dims != entry.dims {
                 return wrong("its shape differs from that in the index");
             }

@@ -6,7 +6,9 @@ use super::align;
 use super::carriers::{self, Manner};
 use super::gguf::value::{push_string, push_u32};
 use super::gguf::{Gguf, MAGIC, TensorType, push_info};
-use super::rooms::{CARRIER_TYPES, Filling, HEADER_BYTES, Space, VERSION, index_bytes, room_bytes};
+use super::rooms::{
+    CARRIER_TYPES, Filling, HEADER_BYTES, ROOM_AND_PIECE_BYTES, Space, VERSION, index_bytes, room_bytes,
+};
 
 pub(super) const KEY_VERSION: &str = "unweight.version";
 const KEY_WRITER: &str = "unweight.writer";
@@ -25,7 +27,7 @@ pub struct Need {
     pub rest: u64,
     /// Into how many segments that can be cut.
     pub segments: u64,
-    /// True if llama.cpp may leave the tensor out.
+    /// True if llama.cpp may leave the tensor out: its carrier has no room then, for others to miss, unless there are no others.
     pub optional: bool,
 }
 
@@ -76,12 +78,15 @@ impl Layout {
             return Err(LayoutError::NothingToCompress);
         }
         let needs: Vec<_> = needs.iter().map(|need| need.map(|need| need.with_margin(margin))).collect();
-        let plan = RoomPlan { original, needs: &needs, remainder_len };
+        let tensors = original.tensors.iter().zip(&needs);
+        let index_base =
+            index_bytes(tensors.map(|(tensor, need)| (tensor.name, &tensor.dims, need.is_some())));
+        let plan = RoomPlan { original, needs: &needs, index_base, remainder_len };
         let types = plan.types()?;
         let order = file_order(original, &types)?;
         let (header, positions, file_len) = place(original, &types, &order, writer)?;
         let rooms = plan.rooms(&types, &order, Some(&positions))?;
-        let index_len = plan.index_len(plan.most_rooms(&rooms));
+        let index_len = plan.index_len(rooms.len());
         Ok(Self { header, positions, rooms, index_len, file_len })
     }
 }
@@ -99,6 +104,8 @@ const PIECE_OVERHEAD: u64 = HEADER_BYTES + 3 * 32;
 struct RoomPlan<'a> {
     original: &'a Gguf<'a>,
     needs: &'a [Option<Need>],
+    /// Bytes of an index without rooms, each carrier having one piece.
+    index_base: u64,
     remainder_len: u64,
 }
 
@@ -129,34 +136,26 @@ impl RoomPlan<'_> {
     fn types_in(&self, manner: Manner) -> Result<Vec<Option<TensorType>>, LayoutError> {
         let narrow = CARRIER_TYPES[0].0;
         let mut types: Vec<_> = self.needs.iter().map(|need| need.map(|_| narrow)).collect();
-        let has_others = self.needs.iter().flatten().any(|need| !need.optional);
-        for optional in [false, true] {
-            let is_member = |need: &Option<Need>| need.is_some_and(|need| need.optional == optional);
-            let members: Vec<_> = (0..types.len()).filter(|&i| is_member(&self.needs[i])).collect();
-            let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
-            // Optional tensors may find space in rooms of the others.
-            let rests = members.iter().filter_map(|&i| self.needs[i]).map(|need| need.rest);
-            let mut need = if optional { 0 } else { rests.fold(0, u64::saturating_add) };
-            while !members.is_empty() {
-                let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
-                for (&i, ty) in members.iter().zip(chosen) {
-                    types[i] = Some(ty);
-                }
-                if optional != has_others {
-                    self.make_space_for_index(&members, &mut types)?;
-                }
-                let missing = self.missing(&types, optional)?;
-                if missing == 0 {
-                    break;
-                }
-                let total =
-                    members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
-                need = total
-                    .and_then(|total| total.max(need).checked_add(missing))
-                    .ok_or(LayoutError::Overflow)?;
+        // A file of nothing but tensors that may be left out is loaded for them.
+        let only_optional = self.needs.iter().flatten().all(|need| need.optional);
+        let has_room = |need: &Option<Need>| need.is_some_and(|need| only_optional || !need.optional);
+        let members: Vec<_> = (0..types.len()).filter(|&i| has_room(&self.needs[i])).collect();
+        let elements: Vec<_> = members.iter().map(|&i| self.elements(i)).collect::<Result<_, _>>()?;
+        let mut need = self.needs.iter().flatten().map(|need| need.rest).fold(0, u64::saturating_add);
+        loop {
+            let chosen = carriers::choose(&elements, need, manner).ok_or(LayoutError::TooSmall)?;
+            for (&i, ty) in members.iter().zip(chosen) {
+                types[i] = Some(ty);
             }
+            self.make_space_for_index(&members, &mut types)?;
+            let missing = self.missing(&types)?;
+            if missing == 0 {
+                return Ok(types);
+            }
+            let total = members.iter().try_fold(0u64, |sum, &i| sum.checked_add(self.room_len(i, types[i])));
+            need =
+                total.and_then(|total| total.max(need).checked_add(missing)).ok_or(LayoutError::Overflow)?;
         }
-        Ok(types)
     }
 
     fn elements(&self, tensor: usize) -> Result<u64, LayoutError> {
@@ -170,45 +169,30 @@ impl RoomPlan<'_> {
 
     /// Bytes of the index with so many rooms, at most: each ends inside a tensor, which then has one piece more.
     fn index_len(&self, rooms: usize) -> u64 {
-        // Of a certain size are only all pieces together; it does not matter which tensor has which.
-        let mut more = rooms as u64;
-        let tensors = self.original.tensors.iter().zip(self.needs).map(|(tensor, need)| {
-            let pieces = need.map(|_| 1 + std::mem::take(&mut more));
-            (tensor.name, &tensor.dims, pieces)
-        });
-        index_bytes(rooms as u64, tensors)
-    }
-
-    /// Of `rooms` those that are there for good, and all that optional carriers may still get: what has its place while they have none must keep
-    /// it.
-    fn most_rooms(&self, rooms: &[Space]) -> usize {
-        let optional = self.needs.iter().flatten().filter(|need| need.optional).count();
-        rooms.iter().filter(|room| !room.optional).count() + optional
+        self.index_base + rooms as u64 * ROOM_AND_PIECE_BYTES
     }
 
     fn holds_index(&self, room_len: u64, rooms: usize) -> bool {
-        room_len >= HEADER_BYTES + self.index_len(rooms) + self.remainder_len + PIECE_OVERHEAD
+        room_len >= HEADER_BYTES + self.index_len(rooms) + PIECE_OVERHEAD
     }
 
     /// Gives one of some carriers the smallest room that can hold the index if none has one that can.
     fn make_space_for_index(&self, members: &[usize], types: &mut Types) -> Result<(), LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
-        let most = self.most_rooms(&rooms);
-        if rooms.iter().any(|room| self.holds_index(room.len, most)) {
+        if rooms.iter().any(|room| self.holds_index(room.len, rooms.len())) {
             return Ok(());
         }
         let wide =
             members.iter().flat_map(|&i| CARRIER_TYPES.map(|(ty, _)| (self.room_len(i, Some(ty)), i, ty)));
-        let holds_index = |len| self.holds_index(len, most + 1);
+        let holds_index = |len| self.holds_index(len, rooms.len() + 1);
         let smallest = wide.filter(|&(len, ..)| holds_index(len)).min_by_key(|&(len, i, _)| (len, i));
         let (_, i, ty) = smallest.ok_or(LayoutError::TooSmall)?;
         types[i] = Some(ty);
         Ok(())
     }
 
-    /// Rooms in the order in which they are filled: first the one with the index, those that may be left out last. `positions`: where
-    /// the carriers begin, if that is known.
+    /// Rooms in the order in which they are filled: first the one with the index. `positions`: where the carriers begin, if that is known.
     fn rooms(
         &self,
         types: &Types,
@@ -217,38 +201,31 @@ impl RoomPlan<'_> {
     ) -> Result<Vec<Space>, LayoutError> {
         let mut rooms = Vec::new();
         for &carrier in order {
-            let Some(need) = self.needs[carrier] else { continue };
+            if self.needs[carrier].is_none() {
+                continue;
+            }
             let len = self.room_len(carrier, types[carrier]);
             if len >= HEADER_BYTES {
                 let home =
                     positions.map_or(0, |positions| positions[carrier]).checked_add(self.elements(carrier)?);
                 let position = home.ok_or(LayoutError::Overflow)?;
-                rooms.push(Space { carrier, position, len, optional: need.optional });
+                rooms.push(Space { carrier, position, len });
             }
         }
-        rooms.sort_by_key(|room| room.optional);
-        let most = self.most_rooms(&rooms);
-        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, most)) {
+        if let Some(first) = rooms.iter().position(|room| self.holds_index(room.len, rooms.len())) {
             rooms[..=first].rotate_right(1);
         }
         Ok(rooms)
     }
 
-    /// Bytes for which there is no space in rooms of these types, `optional` ones included or not.
-    fn missing(&self, types: &Types, optional: bool) -> Result<u64, LayoutError> {
+    /// Bytes for which there is no space in rooms of these types.
+    fn missing(&self, types: &Types) -> Result<u64, LayoutError> {
         let order = file_order(self.original, types)?;
         let rooms = self.rooms(types, &order, None)?;
-        let mut filling = Filling::new(&rooms, self.index_len(self.most_rooms(&rooms)));
+        let mut filling = Filling::new(&rooms, self.index_len(rooms.len()));
         let mut missing = pour(&mut filling, self.remainder_len, u64::from(self.remainder_len > 0));
-        let needs = |optional| self.needs.iter().flatten().filter(move |need| need.optional == optional);
-        for need in needs(false) {
+        for need in self.needs.iter().flatten() {
             missing += pour(&mut filling, need.rest, need.segments);
-        }
-        if optional {
-            filling.go_on_with_optional();
-            for need in needs(true) {
-                missing += pour(&mut filling, need.rest, need.segments);
-            }
         }
         Ok(missing)
     }

@@ -41,6 +41,8 @@ pub enum Cause {
     Tensor { name: String, cause: TensorCause },
     #[error("tensor {name:?}: the part of the file that it holds is damaged")]
     Room { name: String },
+    #[error("tensor {name:?} of the original{} no file here", and_more(*more))]
+    Missing { name: String, more: usize },
     #[error("the bytes between the tensors: {0}")]
     Between(String),
     #[error("every tensor is right, but the whole has another BLAKE3: damaged outside the tensors")]
@@ -55,6 +57,10 @@ pub enum Cause {
 
 fn place(tensor: &Option<String>) -> String {
     tensor.as_ref().map_or_else(|| ", outside the tensors".to_owned(), |name| format!(", in tensor {name:?}"))
+}
+
+fn and_more(more: usize) -> String {
+    if more > 0 { format!(", and {more} others, are in") } else { " is in".to_owned() }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

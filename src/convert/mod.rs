@@ -37,8 +37,10 @@ pub use progress::{Progress, Stage};
 pub use source::Source;
 pub use survey::count;
 
+use crate::codec::Encoder;
 use crate::container::converted::is_converted;
 use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::layout::{LayoutError, Need};
 use crate::selection::{Selection, is_known};
 use error::In;
 use output::Output;
@@ -75,6 +77,8 @@ pub enum Note {
     UnknownArchitecture(String),
     /// The first compressed weights that are met are those of a product.
     NoTable,
+    /// The blocks that predict further tokens stay plain: there are too few other tensors to hold what would be left of them.
+    OptionalArePlain,
 }
 
 /// Converts `input` to `output`, and proves it by reading it back. `force`: replace `output` if it exists.
@@ -109,23 +113,27 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
     let first = first_shard(source)?;
     let first = first.as_ref().map(Source::parse).transpose()?;
     let selection = Selection::of(gguf, first.as_ref());
-    let survey = Survey::take(source, gguf, &selection, progress)?;
+    let mut survey = Survey::take(source, gguf, &selection, progress)?;
     let refused = |refusal| Error::new(&source.path, Cause::Refused(refusal));
     if survey.encoders.iter().all(Option::is_none) {
         return Err(refused(Refusal::Nothing(why_nothing(gguf, &survey))));
     }
-    let layout = Writer { source, gguf, survey: &survey, progress }.plan()?;
+    let plan = |survey: &Survey| Writer { source, gguf, survey, progress }.plan();
+    let is_too_small = |error: &Error| matches!(*error.cause, Cause::Layout(LayoutError::TooSmall));
+    let layout = match plan(&survey) {
+        // What has no room needs space in those of others, which may be too few.
+        Err(error) if is_too_small(&error) && survey.drop_optional() => plan(&survey)?,
+        layout => layout?,
+    };
     let (before, after) = (source.len(), layout.file_len);
     let tensors = gguf.tensors.iter().zip(&survey.encoders);
-    let stored = |(tensor, encoder): (&TensorInfo, &Option<_>)| Stored {
+    let stored = |(tensor, encoder): (&TensorInfo, &Option<(Encoder, Need)>)| Stored {
         name: tensor.name.to_owned(),
         before: tensor.len,
-        after: encoder.as_ref().map(|(_, need): &(_, crate::container::layout::Need)| {
-            tensor.dims.elements().unwrap_or(0) + need.rest
-        }),
+        after: encoder.as_ref().map(|(_, need)| tensor.dims.elements().unwrap_or(0) + need.rest),
     };
     let tensors = tensors.map(stored).collect();
-    let notes = notes(gguf, &survey);
+    let notes = notes(source, gguf, &survey);
     Ok((survey, Report { before, after, notes, tensors }))
 }
 
@@ -150,22 +158,31 @@ fn why_nothing(gguf: &Gguf, survey: &Survey) -> &'static str {
     }
 }
 
-fn notes(gguf: &Gguf, survey: &Survey) -> Vec<Note> {
+/// What is looked up first in nearly every model.
+const TOKEN_TABLE: &str = "token_embd.weight";
+
+fn notes(source: &Source, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(architecture) = gguf.text("general.architecture").filter(|name| !is_known(name)) {
         notes.push(Note::UnknownArchitecture(architecture.to_owned()));
     }
-    let mut tensors = gguf.tensors.iter().zip(&survey.encoders);
-    if tensors.any(|(tensor, encoder)| tensor.name == "token_embd.weight" && encoder.is_none()) {
-        notes.push(Note::NoTable);
+    let mut tables =
+        gguf.tensors.iter().zip(&survey.encoders).filter(|(tensor, _)| tensor.name == TOKEN_TABLE);
+    match tables.next() {
+        Some((_, Some(_))) => {}
+        // It may be in another.
+        None if shards::is_shard(&source.path) => {}
+        _ => notes.push(Note::NoTable),
+    }
+    if survey.optional_are_plain {
+        notes.push(Note::OptionalArePlain);
     }
     notes
 }
 
 /// The first shard of the model, if `source` is a later one and that is beside it: only the first has the keys.
 fn first_shard(source: &Source) -> Result<Option<Source>> {
-    let first = shards::others(&source.path).into_iter().next().filter(|first| *first < source.path);
-    first.map(|path| Source::open(&path)).transpose()
+    shards::first(&source.path).map(|path| Source::open(&path)).transpose()
 }
 
 /// What was given back.
@@ -176,6 +193,8 @@ pub struct Proof {
     /// True if it is the original, byte for byte, as BLAKE3 proves. Otherwise a tool has changed the converted file since: then
     /// it is the original's weights, each proved by its checksum, and all else as the tool left it.
     pub is_whole: bool,
+    /// Tensors of the original that are in no file here.
+    pub missing: usize,
 }
 
 /// Gives back what a converted file holds. `force`: replace `output` if it exists.
@@ -193,13 +212,13 @@ pub fn restore(input: &Path, output: &Path, force: bool, progress: &dyn Progress
     progress.begin(Stage::Restoring, len);
     replay.run(progress, |piece| output.write(piece.position, piece.bytes))?;
     output.commit()?;
-    Ok(Proof { len, is_whole })
+    Ok(Proof { len, is_whole, missing: converted.missing().count() })
 }
 
 /// Proves that a converted file gives back its original; `against`: and that it is this file, byte for byte.
 ///
 /// # Errors
-/// If the file is damaged or incomplete, or gives back another file.
+/// If the file is damaged, a tensor of the original is in no file here, or the file gives back another.
 pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Proof> {
     let opening = Opening::new(file)?;
     let converted = opening.converted()?;
@@ -211,12 +230,17 @@ pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> R
         return Err(Error::new(file, cause));
     }
     progress.begin(Stage::Verifying, len);
+    let mut missing = converted.missing();
+    if let Some(name) = missing.next() {
+        let cause = Cause::Missing { name: name.to_owned(), more: missing.count() };
+        return Err(Error::new(file, cause));
+    }
     replay.check_rooms()?;
     let mut buffer = Vec::new();
     replay.run(progress, |piece| {
         against.as_ref().map_or(Ok(()), |against| compare(file, &piece, against, &mut buffer))
     })?;
-    Ok(Proof { len, is_whole })
+    Ok(Proof { len, is_whole, missing: 0 })
 }
 
 fn compare(file: &Path, piece: &Piece, against: &Source, buffer: &mut Vec<u8>) -> Result<()> {

@@ -5,8 +5,7 @@ use std::path::Path;
 use super::error::{In, Result};
 use super::shards;
 use super::source::Source;
-use crate::container::converted::{Converted, ConvertedError};
-use crate::container::rooms::GroupError;
+use crate::container::converted::Converted;
 
 /// A converted file that is being read, and other shards of its model if it cannot do without.
 pub struct Opening {
@@ -19,12 +18,10 @@ impl Opening {
     /// If a file cannot be read, or the file is no GGUF.
     pub fn new(path: &Path) -> Result<Self> {
         let file = Source::open(path)?;
-        let alone = Converted::open(file.parse()?, &[]).map(|_| ());
-        let others = match alone {
-            Err(ConvertedError::NoIndex | ConvertedError::Group(GroupError::NoIndex { .. }))
-            | Err(ConvertedError::Group(GroupError::RoomMissing { .. })) => shards::others(path),
-            _ => Vec::new(),
-        };
+        // A shard that was converted by itself needs no other.
+        let alone = Converted::open(file.parse()?, &[]);
+        let is_whole = alone.is_ok_and(|converted| converted.untouched().is_some());
+        let others = if is_whole { Vec::new() } else { shards::others(path) };
         let others = others.iter().map(|path| Source::open(path)).collect::<Result<_>>()?;
         Ok(Self { file, others })
     }

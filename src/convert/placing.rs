@@ -20,11 +20,6 @@ impl<'a> Placing<'a> {
         Self { output, rooms, filling: Filling::new(rooms, index_len) }
     }
 
-    /// From now on, tensors that may be left out.
-    pub fn go_on_with_optional(&mut self) {
-        self.filling.go_on_with_optional();
-    }
-
     /// Puts bytes that must stay together into a room; `None` if there is no space.
     ///
     /// # Errors

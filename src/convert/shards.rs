@@ -42,6 +42,19 @@ pub fn others(path: &Path) -> Vec<PathBuf> {
     (1..=count).map(shard).filter(|other| other.file_name() != path.file_name() && other.is_file()).collect()
 }
 
+/// True for a file that is named as a shard.
+pub fn is_shard(path: &Path) -> bool {
+    number_len(split_ending(path.file_name().unwrap_or_default().as_bytes()).0) > 0
+}
+
+/// The first shard of the model that a file is a later shard of, if it is there.
+pub fn first(path: &Path) -> Option<PathBuf> {
+    let first = others(path).into_iter().next()?;
+    let (stem, _) = split_ending(first.file_name()?.as_bytes());
+    let number = &stem[stem.len() - number_len(stem)..];
+    number.starts_with(b"-00001-").then_some(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +67,11 @@ mod tests {
             std::fs::write(path(name), b"").unwrap();
         }
         let first = path("m-00001-of-00003.gguf");
-        assert_eq!(others(&first), [path("m-00003-of-00003.gguf")]);
+        let third = path("m-00003-of-00003.gguf");
+        assert_eq!(others(&first), std::slice::from_ref(&third));
+        assert_eq!(super::first(&third), Some(first.clone()));
+        assert_eq!(super::first(&first), None);
+        assert!(is_shard(&third) && !is_shard(&path("m.gguf")));
         assert_eq!(others(&path("m.gguf")), [] as [PathBuf; 0]);
         assert_eq!(others(&path("m-00001-of-0000x.gguf")), [] as [PathBuf; 0]);
         assert_eq!(split_ending(b"a.GGUF"), (&b"a"[..], &b".GGUF"[..]));

@@ -14,6 +14,9 @@ use crate::container::gguf::Gguf;
 /// Bytes read, hashed and coded at a time: enough to keep all cores busy, little against the memory limit.
 pub const WINDOW: u64 = 4 << 20;
 
+/// What the system says where a file system cannot map.
+const ENODEV: i32 = 19;
+
 /// A file that is read: mapped for its header and what is decoded, read in windows otherwise.
 pub struct Source {
     pub path: PathBuf,
@@ -23,7 +26,7 @@ pub struct Source {
 
 enum Contents {
     Mapped(Mmap),
-    /// Where the file system cannot map.
+    /// Where the file system cannot map: then the memory has to hold it.
     Read(Vec<u8>),
 }
 
@@ -40,7 +43,10 @@ impl Source {
         // are read through it, all lengths are checked against the mapping, and results are proved by checksums.
         let contents = match unsafe { Mmap::map(&file) } {
             Ok(map) => Contents::Mapped(map),
-            Err(_) => Contents::Read(read_all(&file).in_file(path)?),
+            Err(error) if error.raw_os_error() == Some(ENODEV) => {
+                Contents::Read(read_all(&file).in_file(path)?)
+            }
+            Err(error) => return Err(Error::new(path, error)),
         };
         Ok(Self { path: path.to_owned(), file, contents })
     }

@@ -8,10 +8,11 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::error::{In, Result};
 use super::progress::{Progress, Stage};
 use super::source::{Source, WINDOW};
-use crate::codec::{Analysis, Encoder, Shape};
+use crate::codec::{Analysis, Encoder};
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::layout::Need;
 use crate::container::parts::{Part, parts};
+use crate::container::shape;
 use crate::selection::Selection;
 
 /// What one reading of a file tells.
@@ -23,6 +24,8 @@ pub struct Survey {
     pub encoders: Vec<Option<(Encoder, Need)>>,
     /// True if there are tensors that might have been compressed, whether they get smaller or not.
     pub had_candidates: bool,
+    /// True if tensors that may be left out were left plain for want of space.
+    pub optional_are_plain: bool,
     /// A zstd frame of the bytes that belong to nothing else; empty where they are all zero.
     pub remainder: Vec<u8>,
 }
@@ -82,14 +85,25 @@ impl Survey {
             blake3: whole.finalize(),
             xxh3,
             encoders: gguf.tensors.iter().zip(&analyses).map(encoder).collect(),
+            optional_are_plain: false,
             had_candidates: analyses.iter().any(Option::is_some),
             remainder: remainder.finish().in_file(&source.path)?,
         })
     }
 }
 
+impl Survey {
+    /// Leaves tensors plain that llama.cpp may leave out. False if there are none.
+    pub fn drop_optional(&mut self) -> bool {
+        let is_optional =
+            |slot: &&mut Option<(Encoder, Need)>| slot.as_ref().is_some_and(|(_, need)| need.optional);
+        self.optional_are_plain = self.encoders.iter_mut().filter(is_optional).map(Option::take).count() > 0;
+        self.optional_are_plain
+    }
+}
+
 fn encoder(tensor: &TensorInfo, analysis: &Analysis, selection: &Selection) -> Option<(Encoder, Need)> {
-    let encoder = Encoder::new(analysis, Shape::of(&tensor.dims)?)?;
+    let encoder = Encoder::new(analysis, shape(&tensor.dims)?)?;
     let need = Need {
         rest: encoder.expected_rest(),
         segments: encoder.shape.segments(),

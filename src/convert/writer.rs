@@ -100,7 +100,9 @@ impl Writer<'_> {
                 let written = Source::open(output.path())?;
                 self.prove_tensors(output, &written, &layout, &placed, &mut buffers)?;
                 self.write_rooms(output, &written, &layout, placed)?;
-                self.prove_header(output, &written)?;
+                // Opened again: what was read before the index was written does not have it.
+                drop(written);
+                self.prove_header(output, &Source::open(output.path())?)?;
                 return Ok(layout.file_len);
             }
         }
@@ -124,24 +126,14 @@ impl Writer<'_> {
                 return Ok(None);
             }
         }
-        for optional in [false, true] {
-            if optional {
-                placing.go_on_with_optional();
-            }
-            for (i, tensor, encoder) in self.tensors() {
-                let Some((encoder, need)) = encoder else { continue };
-                if need.optional != optional {
-                    continue;
-                }
-                let mut placing = placing.tensor(encoder, layout.positions[i]);
-                let from = self.gguf.position(tensor);
-                encode(buffers, self.source, from, encoder, self.progress, |row, chunk| {
-                    placing.put(row, chunk)
-                })?;
-                match placing.finish(&self.source.path, tensor.name)? {
-                    Some(found) => pieces[i] = found,
-                    None => return Ok(None),
-                }
+        for (i, tensor, encoder) in self.tensors() {
+            let Some((encoder, _)) = encoder else { continue };
+            let mut placing = placing.tensor(encoder, layout.positions[i]);
+            let from = self.gguf.position(tensor);
+            encode(buffers, self.source, from, encoder, self.progress, |row, chunk| placing.put(row, chunk))?;
+            match placing.finish(&self.source.path, tensor.name)? {
+                Some(found) => pieces[i] = found,
+                None => return Ok(None),
             }
         }
         for (i, tensor, encoder) in self.tensors() {
@@ -243,8 +235,8 @@ impl Writer<'_> {
         for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
             let &TensorInfo { name, ty, dims, offset, len } = tensor;
             let stored = match encoder {
-                Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
                 None => Stored::Plain,
+                Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
             };
             entries.push(Entry {
                 name: name.to_owned(),

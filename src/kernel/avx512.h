@@ -333,7 +333,25 @@ static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t
 #undef CALL
 }
 
+#ifdef __AVX512BF16__
+/* UW_TILE_AVX512BF16 with a plain row; its last step goes on with zeros. */
+UW_INLINE float tile_plain(const uint16_t *w, const uint16_t *x, uint64_t k) {
+    __m512 acc = _mm512_setzero_ps();
+    for (uint64_t i = 0; i < k; i += 32) {
+        const __mmask32 in = k - i >= 32 ? UINT32_MAX : (1u << (k - i)) - 1;
+        acc = _mm512_dpbf16_ps(acc, (__m512bh)_mm512_maskz_loadu_epi16(in, w + i), (__m512bh)load(x + i));
+    }
+    return _mm512_reduce_add_ps(acc);
+}
+#endif
+
 static void plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
+#ifdef __AVX512BF16__
+    if (order == UW_TILE_AVX512BF16) {
+        for (uint64_t r = 0; r < n; r++) y[r] = tile_plain(weights + r * k, prepared, k);
+        return;
+    }
+#endif
     if (!is_ours(order) || !is_dot(order)) {
         others(order)->plain_matvec(weights, order, n, k, prepared, y);
         return;

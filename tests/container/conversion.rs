@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ops::Range;
 
-use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, Shape, oracle};
+use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, oracle};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::container::layout::{Layout, LayoutError, Need};
@@ -12,6 +12,7 @@ use unweight::container::restored::{Restored, Tensor};
 use unweight::container::rooms::{
     Entry, FileId, Filling, Free, HEADER_BYTES, Index, Piece, Remainder, Room, RoomHeader, Stored, room_bytes,
 };
+use unweight::container::shape;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Stands in for the BLAKE3 of the original, which only the program looks at.
@@ -44,7 +45,7 @@ impl Coded {
     fn new(gguf: &Gguf, tensor: &TensorInfo, coding: Coding) -> Self {
         let (pairs, _) = gguf.bytes(tensor).as_chunks();
         let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
-        let shape = Shape::of(&tensor.dims).unwrap();
+        let shape = shape(&tensor.dims).unwrap();
         let encoder = Encoder::forced(&Analysis::of(&weights), shape, coding.encoding).unwrap();
         let need =
             Need { rest: encoder.expected_rest(), segments: shape.segments(), optional: coding.optional };
@@ -92,15 +93,10 @@ fn write(gguf: &Gguf, coded: &[Option<Coded>], frame: &[u8], layout: &Layout) ->
         put(&mut file, layout.rooms[free.room].position + free.offset, frame);
     }
     let mut pieces = vec![Vec::new(); coded.len()];
-    for optional in [false, true] {
-        if optional {
-            filling.go_on_with_optional();
-        }
-        for (i, coded) in coded.iter().enumerate() {
-            if let Some(coded) = coded.as_ref().filter(|coded| coded.need.optional == optional) {
-                put(&mut file, layout.positions[i], coded.chunk.low());
-                pieces[i] = fill(&mut file, layout, &mut filling, coded)?;
-            }
+    for (i, coded) in coded.iter().enumerate() {
+        if let Some(coded) = coded {
+            put(&mut file, layout.positions[i], coded.chunk.low());
+            pieces[i] = fill(&mut file, layout, &mut filling, coded)?;
         }
     }
     for (i, tensor) in gguf.tensors.iter().enumerate().filter(|&(i, _)| coded[i].is_none()) {

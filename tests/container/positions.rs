@@ -142,6 +142,16 @@ impl Change {
         shards
     }
 
+    /// Names of tensors that were there, and are no more.
+    fn missing(&self) -> HashSet<&'static str> {
+        let gone = |name: &&str| {
+            self.drops_optional && name.starts_with("left out") || self.renames && *name == "norm"
+        };
+        let before =
+            PAIRS.iter().take(if self.merges { 2 } else { 1 }).flat_map(|pair| names(&pair.original));
+        before.filter(gone).collect()
+    }
+
     fn change_keys(&self, file: &mut File) {
         if let Some(alignment) = self.alignment {
             let pair = file.kv.iter_mut().find(|(key, _)| key == "general.alignment").unwrap();
@@ -187,7 +197,9 @@ proptest! {
             let is_whole = bytes.len() == 1
                 && expected.metadata() == one.original.metadata()
                 && names(&expected) == names(&one.original);
-            prop_assert_eq!(opened.unwrap().untouched().is_some(), is_whole);
+            let opened = opened.unwrap();
+            prop_assert_eq!(opened.untouched().is_some(), is_whole);
+            prop_assert_eq!(opened.missing().collect::<HashSet<_>>(), change.missing());
             let restored = restore_shard(&bytes[i], &others).unwrap();
             if is_whole {
                 prop_assert!(restored == one.original.to_bytes());

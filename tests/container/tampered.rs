@@ -251,7 +251,7 @@ fn a_tensor_of_two_indexes() {
 
 #[test]
 fn rooms_that_the_index_has_elsewhere() {
-    let what = "holds a room that the index has elsewhere, or that is of another length";
+    let what = "holds a room that its index does not have, has in another tensor, or of another length";
     let swapped = group_refusal(|file| {
         for (name, number) in [("two", 2), ("three", 1)] {
             let room = room(file, name);
@@ -264,6 +264,21 @@ fn rooms_that_the_index_has_elsewhere() {
         let refused = group_refusal(|file| change_index(room(file, "one"), |index| index.rooms[1].len = len));
         assert_eq!(refused, carrier_error("two", what));
     }
+}
+
+#[test]
+fn rooms_that_the_index_does_not_have() {
+    let what = "holds a room that its index does not have, has in another tensor, or of another length";
+    let mut file = File::read(&converted());
+    add_copy(&mut file, "two", 3);
+    assert_eq!(open(&file.to_bytes()), Err(ConvertedError::Group(carrier_error("copy", what))));
+}
+
+#[test]
+fn carriers_that_no_index_names() {
+    let what = "of a type that compressed tensors have, but named by no index that is here";
+    let renamed = file_refusal(|file| find(file, "bare").name = "other".to_owned());
+    assert_eq!(renamed, tensor_error("other", what));
 }
 
 #[test]

@@ -1,167 +1,156 @@
-// Prints hashes of all logits that a model gives, to compare one file with another in the same build of llama.cpp.
-//   logits MODEL [--threads N] [--no-mmap] [--and OTHER_MODEL]
-// One line for each batch size (1, 2, 5, 33, 128), and one for 24 greedy steps. With --and, both models are loaded at once and take
-// turns; lines then begin with the model's number.
-#include "ggml-backend.h"
-#include "llama.h"
+// Prints hashes of all logits that models give, to compare one file with another in the same build of llama.cpp.
+//   logits MODEL [--threads N] [--load-mode auto|none|mmap|mlock|mmap+mlock|dio] [--nextn] [--lazy]
+//                [--lora ADAPTER] [--elsewhere REGEX] [--embeddings-in] [--embeddings-out] [--and OTHER_MODEL]...
+//                [--free-first] [--contexts N] [--splits]
+// One line for each batch size (1, 2, 5, 33, 128), and one for 24 greedy steps (not with --embeddings-out). With --and, all models are
+// loaded at once and take turns; lines then begin with the model's number. --free-first frees the first of them after some batches.
+// --contexts has N contexts of one model compute at the same time. --splits prints only into how many pieces llama.cpp has cut the
+// graphs of a prompt and of a token. --elsewhere does what -ot does: it sends tensors to another buffer type than llama.cpp would choose.
+#include "session.h"
 
-#include <algorithm>
-#include <cstdint>
+#include "ggml-backend.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <future>
 #include <stdexcept>
-#include <string>
-#include <vector>
 
 namespace {
 
-constexpr int context_tokens = 512;
-constexpr int greedy_steps = 24;
 constexpr int batch_sizes[] = {1, 2, 5, 33, 128};
-
-// FNV-1a, 64 bits: any changed bit changes it.
-class Hash {
-public:
-    void add(const float *values, size_t count) {
-        const auto *bytes = reinterpret_cast<const unsigned char *>(values);
-        for (size_t i = 0; i < count * sizeof *values; i++) {
-            state = (state ^ bytes[i]) * 1099511628211u;
-        }
-    }
-    unsigned long long value() const { return state; }
-
-private:
-    uint64_t state = 14695981039346656037u;
-};
-
-class Session {
-public:
-    Session(const std::string &path, int threads, bool mmap) {
-        llama_model_params model_params = llama_model_default_params();
-        model_params.n_gpu_layers = 0;
-        if (!mmap) model_params.load_mode = LLAMA_LOAD_MODE_NONE;
-        model.reset(llama_model_load_from_file(path.c_str(), model_params));
-        if (!model) throw std::runtime_error(path + ": cannot be loaded");
-        llama_context_params params = llama_context_default_params();
-        params.n_ctx = params.n_batch = params.n_ubatch = context_tokens;
-        params.n_threads = params.n_threads_batch = threads;
-        context.reset(llama_init_from_model(model.get(), params));
-        if (!context) throw std::runtime_error(path + ": no context");
-        vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model.get()));
-    }
-
-    // Logits of every token of one batch.
-    unsigned long long batch(int size) {
-        clear();
-        llama_batch batch = llama_batch_init(size, 0, 1);
-        batch.n_tokens = size;
-        for (int i = 0; i < size; i++) {
-            batch.token[i] = (i * 7919 + 13) % vocabulary;
-            batch.pos[i] = i;
-            batch.n_seq_id[i] = 1;
-            batch.seq_id[i][0] = 0;
-            batch.logits[i] = 1;
-        }
-        const int status = llama_decode(context.get(), batch);
-        llama_batch_free(batch);
-        check(status);
-        Hash hash;
-        for (int i = 0; i < size; i++) hash.add(logits(i), vocabulary);
-        return hash.value();
-    }
-
-    // Logits of each step, and the tokens.
-    unsigned long long greedy(std::string &tokens) {
-        clear();
-        llama_token token = 1;
-        Hash hash;
-        for (int step = 0; step < greedy_steps; step++) {
-            check(llama_decode(context.get(), llama_batch_get_one(&token, 1)));
-            const float *row = logits(-1);
-            hash.add(row, vocabulary);
-            token = static_cast<llama_token>(std::max_element(row, row + vocabulary) - row);
-            tokens += " " + std::to_string(token);
-        }
-        return hash.value();
-    }
-
-private:
-    struct Free {
-        void operator()(llama_model *model) const { llama_model_free(model); }
-        void operator()(llama_context *context) const { llama_free(context); }
-    };
-
-    void clear() { llama_memory_clear(llama_get_memory(context.get()), true); }
-
-    const float *logits(int i) {
-        const float *row = llama_get_logits_ith(context.get(), i);
-        if (!row) throw std::runtime_error("no logits");
-        return row;
-    }
-
-    static void check(int status) {
-        if (status != 0) throw std::runtime_error("llama_decode failed: " + std::to_string(status));
-    }
-
-    std::unique_ptr<llama_model, Free> model;
-    std::unique_ptr<llama_context, Free> context;
-    int vocabulary = 0;
-};
+constexpr int last_batch_of_first = 2; // with --free-first
 
 struct Options {
     std::vector<std::string> models;
-    int threads = 1;
-    bool mmap = true;
+    Settings settings;
+    int contexts = 1;
+    bool free_first = false;
+    bool splits = false;
 };
 
 Options parse(int argc, char **argv) {
     Options options;
+    Settings &settings = options.settings;
     for (int i = 1; i < argc; i++) {
         const std::string argument = argv[i];
         const bool more = i + 1 < argc;
         if (argument == "--threads" && more) {
-            options.threads = std::atoi(argv[++i]);
+            settings.threads = std::atoi(argv[++i]);
+        } else if (argument == "--load-mode" && more) {
+            settings.load_mode = llama_load_mode_from_str(argv[++i]);
+        } else if (argument == "--nextn") {
+            settings.nextn = true;
+        } else if (argument == "--lazy") {
+            settings.lazy = true;
+        } else if (argument == "--lora" && more) {
+            settings.lora = argv[++i];
+        } else if (argument == "--elsewhere" && more) {
+            settings.elsewhere = argv[++i];
+        } else if (argument == "--embeddings-in") {
+            settings.embeddings_in = true;
+        } else if (argument == "--embeddings-out") {
+            settings.embeddings_out = true;
         } else if (argument == "--and" && more) {
             options.models.push_back(argv[++i]);
-        } else if (argument == "--no-mmap") {
-            options.mmap = false;
+        } else if (argument == "--free-first") {
+            options.free_first = true;
+        } else if (argument == "--contexts" && more) {
+            options.contexts = std::atoi(argv[++i]);
+        } else if (argument == "--splits") {
+            options.splits = true;
         } else if (argument[0] != '-') {
             options.models.insert(options.models.begin(), argument);
         } else {
             throw std::runtime_error("unknown argument " + argument);
         }
     }
-    if (options.models.empty() || options.threads < 1) {
-        throw std::runtime_error("usage: logits MODEL [--threads N] [--no-mmap] [--and OTHER_MODEL]");
+    if (options.models.empty() || settings.threads < 1 || options.contexts < 1) {
+        throw std::runtime_error("usage: logits MODEL [...] (see the source)");
     }
     return options;
 }
 
+// A model, a context of it, and what its lines begin with.
+struct Loaded {
+    Loaded(const std::string &path, const Settings &settings, std::string name)
+        : model(path, settings), session(model, settings), name(std::move(name)) {}
+    Model model;
+    Session session;
+    std::string name;
+};
+
+std::string batch_line(Session &session, int size) {
+    char line[64];
+    std::snprintf(line, sizeof line, "batch %d: %016llx\n", size, session.batch(size));
+    return line;
+}
+
+std::string greedy_line(Session &session, const Settings &settings) {
+    if (settings.embeddings_out) return "";
+    std::string tokens;
+    char hash[32];
+    std::snprintf(hash, sizeof hash, "%016llx", session.greedy(tokens));
+    return std::string("greedy: ") + hash + tokens + "\n";
+}
+
+void print(const std::string &name, const std::string &line) {
+    if (!line.empty()) std::printf("%s%s", name.c_str(), line.c_str());
+}
+
+void take_turns(const Options &options) {
+    std::vector<std::unique_ptr<Loaded>> all;
+    for (const std::string &path : options.models) {
+        const std::string name = options.models.size() > 1 ? "model " + std::to_string(all.size() + 1) + " " : "";
+        all.push_back(std::make_unique<Loaded>(path, options.settings, name));
+    }
+    for (int size : batch_sizes) {
+        for (auto &one : all) print(one->name, batch_line(one->session, size));
+        if (options.free_first && size == last_batch_of_first) all.erase(all.begin());
+    }
+    for (auto &one : all) print(one->name, greedy_line(one->session, options.settings));
+}
+
+// Every context computes everything, each in a thread of its own.
+void at_once(const Options &options) {
+    const Model model(options.models[0], options.settings);
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<std::future<std::string>> lines;
+    for (int i = 0; i < options.contexts; i++) sessions.push_back(std::make_unique<Session>(model, options.settings));
+    for (auto &session : sessions) {
+        lines.push_back(std::async(std::launch::async, [&] {
+            std::string all;
+            for (int size : batch_sizes) all += batch_line(*session, size);
+            return all + greedy_line(*session, options.settings);
+        }));
+    }
+    for (size_t i = 0; i < lines.size(); i++) print("context " + std::to_string(i + 1) + "\n", lines[i].get());
+}
+
+// llama.cpp says it nowhere else: "splits = 1," or "splits = 5 / 13,".
+std::string splits_in_log;
+
 void log_problems(ggml_log_level level, const char *text, void *) {
     if (level >= GGML_LOG_LEVEL_WARN) std::fputs(text, stderr);
+    const char *found = std::strstr(text, "splits = ");
+    if (found) splits_in_log = std::string(found, std::strcspn(found, ",\n"));
+}
+
+void print_splits(const Options &options) {
+    const Loaded loaded(options.models[0], options.settings, "");
+    if (splits_in_log.empty()) throw std::runtime_error("llama.cpp has not said how many splits there are");
+    std::printf("%s\n", splits_in_log.c_str());
 }
 
 void run(const Options &options) {
     ggml_backend_load_all();
     llama_log_set(log_problems, nullptr);
-    std::vector<std::unique_ptr<Session>> sessions;
-    for (const std::string &path : options.models) {
-        sessions.push_back(std::make_unique<Session>(path, options.threads, options.mmap));
-    }
-    const auto name = [&](size_t number) {
-        return sessions.size() > 1 ? "model " + std::to_string(number + 1) + " " : std::string();
-    };
-    for (int size : batch_sizes) {
-        for (size_t i = 0; i < sessions.size(); i++) {
-            std::printf("%sbatch %d: %016llx\n", name(i).c_str(), size, sessions[i]->batch(size));
-        }
-    }
-    for (size_t i = 0; i < sessions.size(); i++) {
-        std::string tokens;
-        const unsigned long long hash = sessions[i]->greedy(tokens);
-        std::printf("%sgreedy: %016llx%s\n", name(i).c_str(), hash, tokens.c_str());
+    if (options.splits) {
+        print_splits(options);
+    } else if (options.contexts > 1) {
+        at_once(options);
+    } else {
+        take_turns(options);
     }
 }
 

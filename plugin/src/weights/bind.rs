@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 
-use unweight::codec::Shape;
 use unweight::container::gguf::TensorType;
 use unweight::container::rooms::{Carrier, Group, GroupError};
+use unweight::container::shape;
 use unweight::kernel::Tensor;
 
 use super::weight::{Bound, Weight};
@@ -64,7 +64,7 @@ fn find(group: &Group<'static>, name: &'static str) -> Result<Option<Bound>, Str
     if entry.ty != TensorType::BF16 {
         return Err(wrong(&format_args!("compressed {} cannot be computed on", entry.ty)));
     }
-    let shape = Shape::of(&entry.dims).ok_or_else(|| wrong(&"its shape overflows"))?;
+    let shape = shape(&entry.dims).ok_or_else(|| wrong(&"its shape overflows"))?;
     let tensor = Tensor::open(located.encoding, located.home, shape.k, &located.pieces)
         .map_err(|error| wrong(&error))?;
     Ok(Some(Bound::Whole(Weight { tensor })))

@@ -104,7 +104,8 @@ pub fn add_tensor(id: LoadId, tensor: *mut ggml_tensor) {
     }
 }
 
-/// A buffer of this load is being freed: all of it is going.
+/// A buffer of this load is being freed: all of it is going. llama.cpp frees all buffers of a model in one go, when nobody uses it any more,
+/// so nobody looks at what the tensors in the others are bound to.
 pub fn end(id: LoadId) {
     if let Some(load) = loads().all.remove(&id)
         && load.is_compressed()

@@ -1,7 +1,7 @@
 use super::{HEADER_BYTES, IndexError};
-use crate::codec::Shape;
 use crate::container::cursor::{Cursor, EndOfBytes};
 use crate::container::gguf::{Dims, TensorType};
+use crate::container::shape;
 
 const ENCODING_PLAIN: u32 = 0;
 /// An entry without name, dimensions and pieces.
@@ -49,9 +49,9 @@ pub struct Piece {
     pub len: u64,
 }
 
-/// Bytes of an entry with so many pieces; `None` for a plain tensor.
-pub(super) fn entry_bytes(name: &str, dims: &Dims, pieces: Option<u64>) -> u64 {
-    let pieces = pieces.map_or(0, |count| PIECE_COUNT_BYTES + count * PIECE_BYTES);
+/// Bytes of an entry, with one piece if the tensor is compressed.
+pub(super) fn entry_bytes(name: &str, dims: &Dims, coded: bool) -> u64 {
+    let pieces = if coded { PIECE_COUNT_BYTES + PIECE_BYTES } else { 0 };
     LEAST_BYTES + name.len() as u64 + 8 * dims.as_slice().len() as u64 + pieces
 }
 
@@ -132,7 +132,7 @@ impl Entry {
         }
         let pieces = self.pieces();
         let wrong = |what| IndexError::Entry { name: self.name.clone(), what };
-        let shape = Shape::of(&self.dims).ok_or_else(|| wrong("its shape overflows"))?;
+        let shape = shape(&self.dims).ok_or_else(|| wrong("its shape overflows"))?;
         let sum = pieces.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.rows));
         if sum != Some(shape.rows) {
             return Err(wrong("its pieces have not as many rows as it has"));

@@ -12,8 +12,6 @@ pub struct Space {
     pub position: u64,
     /// In bytes, header included.
     pub len: u64,
-    /// True if llama.cpp may leave its carrier out.
-    pub optional: bool,
 }
 
 /// Where the next piece may go.
@@ -26,33 +24,25 @@ pub struct Free {
     pub len: u64,
 }
 
-/// Fills rooms one after the other; those that may be left out come last, and are for tensors that are left out with them.
+/// Fills rooms one after the other.
 #[derive(Debug, Clone)]
 pub struct Filling<'a> {
     rooms: &'a [Space],
     room: usize,
     /// Where the room is free.
     offset: u64,
-    optional: bool,
 }
 
 impl<'a> Filling<'a> {
     /// `index_len`: bytes behind the header of the first room that are taken.
     pub fn new(rooms: &'a [Space], index_len: u64) -> Self {
-        // Where there are no others, what belongs to no tensor goes into these too.
-        let optional = rooms.iter().all(|room| room.optional);
-        Self { rooms, room: 0, offset: HEADER_BYTES.saturating_add(index_len), optional }
-    }
-
-    /// From now on, tensors that may be left out.
-    pub fn go_on_with_optional(&mut self) {
-        self.optional = true;
+        Self { rooms, room: 0, offset: HEADER_BYTES.saturating_add(index_len) }
     }
 
     /// Where the next piece begins; `None` where all rooms are full.
     pub fn free(&mut self) -> Option<Free> {
         loop {
-            let room = self.rooms.get(self.room).filter(|room| self.optional || !room.optional)?;
+            let room = self.rooms.get(self.room)?;
             let position =
                 room.position.checked_add(self.offset)?.checked_next_multiple_of(PIECE_ALIGNMENT)?;
             let offset = position - room.position;

@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Entry, FileId, GroupError, HEADER_BYTES, HOME_BYTES, Index, Piece, RoomHeader, Stored, is_carrier_type,
+    Entry, FileId, GroupError, HEADER_BYTES, HOME_BYTES, Index, Piece, Room, RoomHeader, Stored,
+    is_carrier_type,
 };
 use crate::container::gguf::TensorType;
 
@@ -95,6 +96,7 @@ impl<'a> Group<'a> {
         if let Some(name) = homeless.first() {
             return Err(GroupError::NoIndex { name: (*name).to_owned() });
         }
+        group.check_rooms()?;
         for (i, (_, index)) in group.indexes.iter().enumerate() {
             for (j, entry) in index.entries.iter().enumerate() {
                 if group.entries.insert(entry.name.clone(), (i, j)).is_some() {
@@ -103,6 +105,25 @@ impl<'a> Group<'a> {
             }
         }
         Ok(group)
+    }
+
+    /// Every room is where its index says, and as long.
+    fn check_rooms(&self) -> Result<(), GroupError> {
+        for (id, index) in &self.indexes {
+            let mut rooms: Vec<_> = self.rooms.iter().filter(|((of, _), _)| of == id).collect();
+            rooms.sort_by_key(|((_, number), _)| *number);
+            for ((_, number), found) in rooms {
+                let listed = index.rooms.get(*number as usize);
+                let fits = |room: &Room| {
+                    index.carrier(room).name == found.carrier && room.len == found.bytes.len() as u64
+                };
+                if !listed.is_some_and(fits) {
+                    let what = "holds a room that its index does not have, has in another tensor, or of another length";
+                    return Err(GroupError::Carrier { name: found.carrier.to_owned(), what });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The indexes found, in the order in which their tensors were given.
@@ -141,17 +162,13 @@ impl<'a> Group<'a> {
         Ok(&bytes[remainder.offset as usize..(remainder.offset + remainder.len) as usize])
     }
 
-    /// A room of an index, as long as the index says; `of` is what needs it.
+    /// A room of an index, as long as that says; `of` is what needs it.
     fn room(&self, id: FileId, index: &Index, number: u32, of: &str) -> Result<&'a [u8], GroupError> {
         let room = &index.rooms[number as usize];
         let carrier = &index.carrier(room).name;
         let missing = || GroupError::RoomMissing { name: of.to_owned(), carrier: carrier.clone() };
-        let &FoundRoom { carrier: holder, bytes, .. } = self.rooms.get(&(id, number)).ok_or_else(missing)?;
-        if holder != carrier || bytes.len() as u64 != room.len {
-            let what = "holds a room that the index has elsewhere, or that is of another length";
-            return Err(GroupError::Carrier { name: holder.to_owned(), what });
-        }
-        Ok(bytes)
+        let found = self.rooms.get(&(id, number)).ok_or_else(missing)?;
+        Ok(found.bytes)
     }
 
     /// The parts of a tensor that is among the given; `None` where it is a plain tensor, or one of no index.

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::entry::entry_bytes;
+use super::entry::{PIECE_BYTES, entry_bytes};
 use super::{Entry, HEADER_BYTES, IndexError, Piece, RoomHeader};
 use crate::container::cursor::{Cursor, EndOfBytes};
 use crate::container::gguf::Dims;
@@ -46,10 +46,12 @@ pub struct Room {
     pub xxh3: u64,
 }
 
-/// Bytes of an index of so many rooms over tensors given by name, shape and number of pieces (`None`: plain).
-pub fn index_bytes<'a>(rooms: u64, tensors: impl Iterator<Item = (&'a str, &'a Dims, Option<u64>)>) -> u64 {
-    let entries = tensors.map(|(name, dims, pieces)| entry_bytes(name, dims, pieces)).sum::<u64>();
-    FIXED_BYTES + rooms * ROOM_BYTES + entries
+/// What a room adds to an index, and a piece that it ends with.
+pub const ROOM_AND_PIECE_BYTES: u64 = ROOM_BYTES + PIECE_BYTES;
+
+/// Bytes of an index without rooms over tensors given by name, shape and whether they are compressed, each into one piece.
+pub fn index_bytes<'a>(tensors: impl Iterator<Item = (&'a str, &'a Dims, bool)>) -> u64 {
+    FIXED_BYTES + tensors.map(|(name, dims, coded)| entry_bytes(name, dims, coded)).sum::<u64>()
 }
 
 impl Index {

@@ -12,7 +12,7 @@ pub use error::{GroupError, IndexError, RoomError};
 pub use filling::{Filling, Free, Space};
 pub use group::{Carrier, Group, Located};
 pub use header::{FileId, HEADER_BYTES, RoomHeader};
-pub use index::{Index, Remainder, Room, index_bytes};
+pub use index::{Index, ROOM_AND_PIECE_BYTES, Remainder, Room, index_bytes};
 
 use super::gguf::{Dims, TensorType};
 
