@@ -87,7 +87,11 @@ impl Output {
         let Self { target, force, temporary, _listed } = self;
         temporary.as_file().sync_all().in_file(&target)?;
         let renamed = if force { temporary.persist(&target) } else { persist_new(temporary, &target) };
-        renamed.map(drop).map_err(|failure| failure.error).in_file(&target)
+        match renamed {
+            Ok(_) => Ok(()),
+            Err(_) if !force && target.exists() => Err(Error::new(&target, Refusal::Exists)),
+            Err(failure) => Err(Error::new(&target, failure.error)),
+        }
     }
 }
 
