@@ -270,7 +270,8 @@ mod tests {
             let high = |i: u16| {
                 if i.is_multiple_of(7) { 0x64 + i / 7 % 12 } else { 0x3C + i % 3 + i / 3 % 2 * 0x80 }
             };
-            let weights: Vec<u16> = (0..(K * ROWS) as u16).map(|i| high(i) << 8 | (i * 51 & 0xFF)).collect();
+            let weights: Vec<u16> =
+                (0..(K * ROWS) as u16).map(|i| high(i) << 8 | ((i * 51) & 0xFF)).collect();
             let encoder =
                 Encoder::forced(&Analysis::of(&weights), Shape { k: K, rows: ROWS }, encoding).unwrap();
             let (mut home, mut pieces) = (Vec::new(), Vec::new());
