@@ -262,7 +262,7 @@ fn a_tensor_of_two_indexes() {
 
 #[test]
 fn rooms_that_the_index_has_elsewhere() {
-    let what = "holds a room that the index has elsewhere, or that is of another length";
+    let what = "holds a room that its index does not have, has in another tensor, or of another length";
     let swapped = group_refusal(|file| {
         for (name, number) in [("two", 2), ("three", 1)] {
             let room = room(file, name);
