@@ -126,10 +126,6 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
         layout => layout?,
     };
     let (before, after) = (source.len(), layout.file_len);
-    if after >= before {
-        let why = "it has few matrices, whose sizes do not fit together";
-        return Err(refused(Refusal::NotSmaller { before, after, why }));
-    }
     let tensors = gguf.tensors.iter().zip(&survey.encoders);
     let stored = |(tensor, encoder): (&TensorInfo, &Option<(Encoder, Need)>)| Stored {
         name: tensor.name.to_owned(),

@@ -8,10 +8,11 @@ use super::coding::{Buffers, decode};
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::progress::Progress;
 use super::source::{Source, WINDOW};
+use crate::codec::Encoding;
 use crate::container::converted::Converted;
+use crate::container::gguf::TensorType;
 use crate::container::parts::Part;
 use crate::container::restored::{Restored, Tensor};
-use crate::container::shape;
 
 /// A converted file, and what it gives back.
 pub struct Replay<'a> {
@@ -106,11 +107,10 @@ impl<'a> Replay<'a> {
         };
         match self.converted.locate(tensor.name).map_err(|error| self.error(error))? {
             Some(located) => {
-                let found = shape(&tensor.dims).filter(|shape| {
-                    shape.rows.checked_mul(2).and_then(|rows| rows.checked_mul(shape.k)) == Some(tensor.len)
-                });
-                let shape = found.ok_or_else(|| wrong(TensorCause::Type))?;
-                decode(buffers, &self.files, tensor.name, shape.k, &located, pass)?;
+                if Encoding::from_id(located.encoding).is_some() && tensor.ty != TensorType::BF16 {
+                    return Err(wrong(TensorCause::Type));
+                }
+                decode(buffers, &self.files, tensor.name, tensor.dims.row(), &located, pass)?;
             }
             None => {
                 let gguf = &self.converted.gguf;
@@ -177,7 +177,12 @@ impl<'a> Gaps<'a> {
     fn read(&mut self, bytes: &mut [u8]) -> std::result::Result<(), Cause> {
         match self {
             Self::Zero => bytes.fill(0),
-            Self::Frame(decoder) => decoder.read_exact(bytes).map_err(between)?,
+            Self::Frame(decoder) => decoder.read_exact(bytes).map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    Cause::Between("fewer than there is space for".to_owned())
+                }
+                _ => between(error),
+            })?,
         }
         Ok(())
     }
@@ -188,7 +193,7 @@ impl<'a> Gaps<'a> {
         if let Self::Frame(mut decoder) = self
             && decoder.read(&mut [0]).map_err(between)? != 0
         {
-            return Err(Cause::Between("more than there is room".to_owned()));
+            return Err(Cause::Between("more than there is space for".to_owned()));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::coding::{Buffers, decode, encode};
-use super::error::{Cause, Error, In, Result, TensorCause};
+use super::error::{Cause, Error, In, Refusal, Result, TensorCause};
 use super::output::Output;
 use super::placing::Placing;
 use super::progress::{Progress, Stage};
@@ -62,14 +62,20 @@ impl Writer<'_> {
     }
 
     /// # Errors
-    /// If the carriers cannot hold what is compressed.
+    /// If the carriers cannot hold what is compressed, or the file would not get smaller.
     pub fn plan(&self) -> Result<Layout> {
         self.plan_for(&self.expected(), MARGINS[0])
     }
 
     fn plan_for(&self, needs: &[Option<Need>], margin: f64) -> Result<Layout> {
         let remainder = self.survey.remainder.len() as u64;
-        Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)
+        let layout = Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)?;
+        let (before, after) = (self.source.len(), layout.file_len);
+        if after >= before {
+            let why = "it has few matrices, whose sizes do not fit together";
+            return Err(Error::new(&self.source.path, Refusal::NotSmaller { before, after, why }));
+        }
+        Ok(layout)
     }
 
     /// Writes everything, and proves it by reading it back: every tensor from the bytes now in the file. Returns its length.
@@ -229,8 +235,8 @@ impl Writer<'_> {
         for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
             let &TensorInfo { name, ty, dims, offset, len } = tensor;
             let stored = match encoder {
-                None => Stored::Plain,
                 Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
+                None => Stored::Plain,
             };
             entries.push(Entry {
                 name: name.to_owned(),

@@ -4,6 +4,7 @@ mod conversion;
 mod cross_check;
 mod damage;
 mod file;
+mod files;
 mod malformed;
 mod memory;
 mod positions;

@@ -11,7 +11,7 @@ use unweight::container::rooms::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::conversion::{PALETTE8, convert, restore, seal};
+use crate::conversion::{PALETTE8, change_index, convert, restore, seal};
 use crate::file::{File, Tensor, Value};
 use crate::memory::peak;
 
@@ -72,25 +72,14 @@ fn index_of(error: GroupError) -> IndexError {
     }
 }
 
-fn change_index(file: &mut File, change: impl FnOnce(&mut Index)) {
-    let room = room(file, "one");
-    let header = RoomHeader::parse(room).unwrap().unwrap();
-    let mut index = Index::parse(&header, room).unwrap();
-    change(&mut index);
-    let bytes = index.to_bytes();
-    room[64..64 + bytes.len()].copy_from_slice(&bytes);
-    let header = RoomHeader { index_len: bytes.len() as u64, index_xxh3: xxh3_64(&bytes), ..header };
-    room[..64].copy_from_slice(&header.to_bytes());
-}
-
 fn change_file_index(change: impl FnOnce(&mut Index)) -> Vec<u8> {
     let mut file = File::read(&converted());
-    change_index(&mut file, change);
+    change_index(room(&mut file, "one"), change);
     file.to_bytes()
 }
 
 fn index_refusal(change: impl FnOnce(&mut Index)) -> IndexError {
-    index_of(group_refusal(|file| change_index(file, change)))
+    index_of(group_refusal(|file| change_index(room(file, "one"), change)))
 }
 
 fn entry_error(name: &str, what: &'static str) -> IndexError {
@@ -272,7 +261,7 @@ fn rooms_that_the_index_has_elsewhere() {
     });
     assert_eq!(swapped, carrier_error("three", what));
     for len in [4095, 4097] {
-        let refused = group_refusal(|file| change_index(file, |index| index.rooms[1].len = len));
+        let refused = group_refusal(|file| change_index(room(file, "one"), |index| index.rooms[1].len = len));
         assert_eq!(refused, carrier_error("two", what));
     }
 }
