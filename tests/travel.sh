@@ -76,6 +76,8 @@ travel() {
   arrived "$name, shards converted" "$work"/converted/*.gguf
   succeeds "$name: gguf-split, merge of converted shards" merge "$work/converted" "$work/merged.gguf"
   arrived "$name, converted shards merged" "$work/merged.gguf"
+  succeeds "$name: gguf-split of the merged" split "$work/merged.gguf" "$work/shards" 7
+  arrived "$name, converted shards merged and split" "$work"/shards/*.gguf
 }
 
 build

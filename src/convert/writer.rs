@@ -235,8 +235,8 @@ impl Writer<'_> {
         for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
             let &TensorInfo { name, ty, dims, offset, len } = tensor;
             let stored = match encoder {
-                None => Stored::Plain,
                 Some((encoder, _)) => Stored::Coded { encoding: encoder.encoding.id(), pieces },
+                None => Stored::Plain,
             };
             entries.push(Entry {
                 name: name.to_owned(),
