@@ -84,6 +84,9 @@ for mode in mmap none; do
   alike "two contexts at once, $mode" tied "--contexts 2 --load-mode $mode"
 done
 
+echo "== Parts of weights"
+succeeds "stock: views and other shapes of weights" env "$loaded" "$stock/views" "${compressed[tiny]}" "${original[tiny]}" blk.0.ffn_down.weight
+
 echo "== Adapters"
 for name in tiny experts; do
   for type in f32 f16 bf16; do

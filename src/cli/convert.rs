@@ -100,6 +100,6 @@ fn print(report: &Report) -> Result<()> {
     }
     row(&mut table, "total", &of(None));
     table::align(&mut table, 1, CellAlignment::Right);
-    writeln!(stdout(), "{table}\nfile: {}", sizes(report))?;
+    writeln!(stdout(), "{table}\nfile: {}, as far as can be told before it is written", sizes(report))?;
     notes(report)
 }

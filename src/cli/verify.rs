@@ -24,7 +24,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let what = match (&arguments.against, proof.is_whole) {
         (Some(against), _) => format!("identical to {}", against.display()),
         (None, true) => "holds the whole original (BLAKE3)".to_owned(),
-        (None, false) => "holds the original's weights; a tool has changed the metadata since".to_owned(),
+        (None, false) => {
+            "holds the original's weights; a tool has changed the metadata since, or they are damaged"
+                .to_owned()
+        }
     };
     writeln!(stdout(), "{}: {}, {what}", arguments.file.display(), size(proof.len))?;
     Ok(())

@@ -23,6 +23,7 @@ impl Output {
         refuse(target, force, input)?;
         let folder =
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::metadata(folder).in_file(folder)?;
         let new = || {
             // What a program that creates files plainly would ask for; the umask does the rest.
             let mode = Permissions::from_mode(0o666);

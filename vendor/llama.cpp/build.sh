@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the pinned llama.cpp, builds it once, and prints the folder of its programs (llama-bench, -perplexity, -completion,
-# -quantize, -gguf-split, and logits and small_model for the tests). Nothing is written into the checkout.
+# -quantize, -gguf-split, and logits, small_model and views for the tests). Nothing is written into the checkout.
 #   build.sh stock     unchanged, with loadable backends: GGML_BACKEND_PATH loads the plugin
 #   build.sh patched   unweight.patch applied, the backend linked in: no environment variable needed
 # Needs cmake, ninja, a C++ compiler, cargo (which fetches the crate and checks it). The cache is $UNWEIGHT_CACHE, by default
@@ -62,13 +62,13 @@ flock 9
 fetch
 build=$source-build
 log=$build.log
-[ -x "$build/bin/small_model" ] || echo "build.sh: this takes about ten minutes on two cores; tail -f $log" >&2
+[ -x "$build/bin/views" ] || echo "build.sh: this takes about ten minutes on two cores; tail -f $log" >&2
 # The checkout may have moved, or be another one: CMake then refuses its old settings, but the objects are good.
 if [ -f "$build/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$build/CMakeCache.txt"; then
   rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"
 fi
 {
   cmake -G Ninja -S "$here" -B "$build" -DLLAMA_SOURCE="$source" "${flags[@]}" &&
-    ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model
+    ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model views
 } >"$log" 2>&1 || { tail -30 "$log" >&2; fail "the build failed; all of it is in $log"; }
 echo "$build/bin"
