@@ -4,11 +4,10 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::gguf::{Gguf, TensorInfo};
+use super::gguf::Gguf;
 use super::layout::{KEY_VERSION, metadata};
 use super::rooms::{
     Carrier, Entry, Group, GroupError, Index, Located, RoomHeader, Stored, VERSION, is_carrier_type,
-    room_bytes,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -28,13 +27,10 @@ pub enum ConvertedError {
 
 /// True if a file has the marks of a converted one, whatever its state.
 pub fn is_converted(gguf: &Gguf) -> bool {
-    let has_room = |tensor: &TensorInfo| {
-        let room = room_bytes(tensor.ty, &tensor.dims).unwrap_or(0);
-        let bytes = gguf.bytes(tensor);
-        let behind = bytes.len().checked_sub(room as usize).map_or(&[][..], |home| &bytes[home..]);
-        !matches!(RoomHeader::parse(behind), Ok(None))
+    let has_room = |carrier: Carrier| {
+        carrier.split().is_some_and(|(_, behind)| !matches!(RoomHeader::parse(behind), Ok(None)))
     };
-    gguf.kv(KEY_VERSION).is_some_and(|pair| pair.as_u32().is_some()) || gguf.tensors.iter().any(has_room)
+    gguf.kv(KEY_VERSION).is_some_and(|pair| pair.as_u32().is_some()) || carriers(gguf).any(has_room)
 }
 
 /// A converted file whose tensors have been checked against its index, or its indexes.

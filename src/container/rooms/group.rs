@@ -19,7 +19,7 @@ pub struct Carrier<'a> {
 
 impl<'a> Carrier<'a> {
     /// Home, and what is behind it; `None` for a tensor that cannot be a carrier.
-    fn split(&self) -> Option<(&'a [u8], &'a [u8])> {
+    pub(in crate::container) fn split(&self) -> Option<(&'a [u8], &'a [u8])> {
         let home = usize::try_from(self.elements.checked_mul(HOME_BYTES)?).ok()?;
         is_carrier_type(self.ty).then(|| self.bytes.split_at_checked(home)).flatten()
     }
