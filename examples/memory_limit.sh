@@ -31,6 +31,9 @@ speed() {
     grep -o '"avg_ts": [0-9.]*' | cut -d' ' -f2
 }
 
+queue=/sys/dev/block/$(findmnt -rno MAJ:MIN --target "$original")
+[ -d "$queue/queue" ] || queue=$queue/.. # a partition
+echo "the disk reads $(cat "$queue/queue/read_ahead_kb" || echo an unknown number of) KB ahead"
 for pair in $(seq "$pairs"); do
   a=$(speed "$original")
   b=$(GGML_BACKEND_PATH=$release/libggml_unweight.so speed "$compressed")

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::advice::prefer_large_pages;
 use super::kinds;
 use super::loads::{self, LoadId};
 use super::may_be_carrier;
@@ -28,6 +29,7 @@ pub fn make_kinds(device: ggml_backend_dev_t) {
 /// # Safety
 /// `size` bytes at `base` must stay mapped and unchanged until the buffer is freed.
 pub unsafe fn map(base: *mut c_void, size: usize) -> ggml_backend_buffer_t {
+    prefer_large_pages(base, size);
     hold(loads::of_range(), base, size, std::ptr::null_mut())
 }
 

@@ -1,6 +1,7 @@
 //! Weights that llama.cpp has placed with us: which buffers came with one load, what is compressed among them, and what a tensor of
 //! a graph shows of it.
 
+mod advice;
 mod bind;
 mod buffer;
 mod kinds;
