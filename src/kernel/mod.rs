@@ -69,9 +69,9 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Stored as what they are.
+    /// Plain numbers, as [`plain_matvec`] takes them: F32 in natural order, which is that of F16.
     pub fn plain(number: Number) -> Self {
-        Self { original: number, stored: number }
+        Self { original: number, stored: if number == Number::F32 { Number::F16 } else { number } }
     }
 }
 

@@ -88,7 +88,8 @@ void uw_decode_f32(const uw_piece *piece, uint64_t row, float *out);
 /* The order in which a sum of products is formed. Sums of floats depend on it, so it follows the program whose results are to be
  * met bit for bit: orders with a kind of number in their names are those of ggml_vec_dot_bf16, _f16 and _f32, `tile` orders those of
  * tinyBLAS (llamafile_sgemm) in ggml-cpu as compiled for the named instruction set (its compiler fuses multiply and add where it can).
- * Each order can be computed on every machine, by scalar code if need be, with the same bits. order.h says what each one is. */
+ * Each order can be computed on every machine, by scalar code if need be, with the same bits. order.h says what each one is. Orders of AVX512BF16
+ * are for weights that were BF16. */
 typedef enum uw_order {
     UW_PLAIN = 0,              /* without vectors: any kind of number; and ggml_vec_dot_bf16 on ARM */
     UW_BF16_AVX,
@@ -129,8 +130,8 @@ void uw_matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, 
 void uw_matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                uint64_t columns, float *y, size_t y_stride, void *scratch);
 
-/* The same products with plain rows of k weights of a kind, one after the other, x being prepared for weights of this kind stored as
- * they are: what the bytes are saved from. For benchmarks. */
+/* The same products with plain rows of k weights of a kind, one after the other, x being prepared for weights of this kind that are
+ * stored as they are (F32: as UW_F16, which is natural order): what the bytes are saved from. For benchmarks. */
 void uw_plain_matvec(const void *weights, uw_number number, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y,
                      void *scratch);
 
