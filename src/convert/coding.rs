@@ -14,14 +14,15 @@ use crate::kernel::Tensor;
 pub struct Buffers {
     now: Vec<u16>,
     next: Vec<u16>,
+    original: Vec<u8>,
     chunks: Vec<Chunk>,
     ahead: Vec<Chunk>,
 }
 
-/// The first `len` weights of a buffer, which grows when needed.
-fn first(buffer: &mut Vec<u16>, len: usize) -> &mut [u16] {
+/// The first `len` of a buffer, which grows when needed.
+fn first<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
-        buffer.resize(len, 0);
+        buffer.resize(len, T::default());
     }
     &mut buffer[..len]
 }
@@ -75,15 +76,15 @@ pub fn encode(
     mut sink: impl FnMut(u64, &Chunk) -> Result<()> + Send,
 ) -> Result<()> {
     let shape = encoder.shape;
-    let (k, row_bytes) = (shape.k as usize, 2 * shape.k);
+    let row_bytes = encoder.row_bytes();
     let window = encoder.rows_for(WINDOW);
     let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
-    let Buffers { now, chunks, ahead, .. } = buffers;
+    let Buffers { original, chunks, ahead, .. } = buffers;
     // Returns how many chunks are those of this window: the others are kept for later ones.
     let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<usize> {
-        let weights = first(now, window.min(shape.rows.saturating_sub(row)) as usize * k);
-        source.read(position + row * row_bytes, bytemuck::cast_slice_mut(weights))?;
-        let pieces = weights.par_chunks(piece as usize * k);
+        let rows = first(original, (window.min(shape.rows.saturating_sub(row)) * row_bytes) as usize);
+        source.read(position + row * row_bytes, rows)?;
+        let pieces = rows.par_chunks((piece * row_bytes) as usize);
         let count = pieces.len();
         if chunks.len() < count {
             chunks.resize_with(count, Chunk::default);
