@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::error::{In, Result};
 use super::progress::{Progress, Stage};
 use super::source::{Source, WINDOW};
-use crate::codec::{Analysis, Encoder, Number};
+use crate::codec::{Analysis, Encoder};
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::layout::Need;
 use crate::container::parts::{Part, parts};
@@ -38,11 +38,8 @@ impl Survey {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let mut xxh3 = vec![xxh3_64(&[]); gguf.tensors.len()];
-        let mut analyses: Vec<_> = gguf
-            .tensors
-            .iter()
-            .map(|tensor| selection.takes(tensor).then(|| Analysis::new(Number::Bf16)))
-            .collect();
+        let mut analyses: Vec<_> =
+            gguf.tensors.iter().map(|tensor| Some(Analysis::new(selection.takes(tensor)?))).collect();
         let mut whole = blake3::Hasher::new();
         let mut remainder = Remainder::new().in_file(&source.path)?;
         let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
