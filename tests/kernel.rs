@@ -185,7 +185,7 @@ fn check_products(isa: Isa, tensor: &Tensor, weights: &[u16], columns: u64) {
 
 #[test]
 fn every_row_length_decodes_to_the_bit() {
-    let [three, four] = Encoding::ALL;
+    let [three, four] = [Encoding::Bf16Palette8, Encoding::Bf16Palette16];
     let longer = [576, 1024, 1536, 2047, 2048, 2049, 2048 + 32, 4095, 4096, 4097, 4096 + 32, 8192, 8300];
     for k in (1..=300).chain(longer) {
         for (wild, encoding) in [(0, three), (1, three), (1, four), (9, three), (40, four), (256, three)] {
@@ -213,7 +213,7 @@ fn every_row_length_decodes_to_the_bit() {
 
 #[test]
 fn every_order_gives_the_bits_of_the_host() {
-    let [three, four] = Encoding::ALL;
+    let [three, four] = [Encoding::Bf16Palette8, Encoding::Bf16Palette16];
     for_each_isa(|isa| {
         for k in [
             1, 2, 7, 8, 15, 16, 31, 32, 33, 47, 63, 64, 65, 79, 95, 96, 97, 111, 127, 128, 160, 172, 200,
@@ -466,7 +466,7 @@ mod guarded {
         ];
         let mut placed = 0;
         for (round, &(k, rows)) in (0..).zip(shapes.iter().cycle().take(4 * shapes.len())) {
-            for encoding in Encoding::ALL {
+            for encoding in [Encoding::Bf16Palette8, Encoding::Bf16Palette16] {
                 let cuts = [round % 3];
                 let mut coded = Coded::new(&weights((k * rows) as usize, 60, round), k, encoding, &cuts);
                 coded.corrupt(round);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use unweight::codec::{Analysis, Encoding};
+use unweight::codec::{Analysis, Encoding, Number};
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{TensorInfo, TensorType};
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
@@ -121,9 +121,9 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
             continue;
         };
         let k = tensor.dims.row();
-        let mut analysis = Analysis::default();
+        let mut analysis = Analysis::new(Number::Bf16);
         decode(&mut buffers, &opening.files(), tensor.name, k, &located, |bytes| {
-            analysis.add(&analyse(bytes));
+            count(&mut analysis, bytes);
             Ok(())
         })?;
         progress.advance(tensor.len);
@@ -192,19 +192,12 @@ fn analyse_plain(source: &Source, ty: TensorType, range: Range<u64>) -> Result<O
     if ty != TensorType::BF16 {
         return Ok(None);
     }
-    let mut analysis = Analysis::default();
+    let mut analysis = Analysis::new(Number::Bf16);
     source.windows(range, |bytes| {
-        analysis.add(&analyse(bytes));
+        count(&mut analysis, bytes);
         Ok(())
     })?;
     Ok(Some(analysis))
-}
-
-fn analyse(bytes: &[u8]) -> Analysis {
-    let weights: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
-    let mut analysis = Analysis::default();
-    count(&mut analysis, &weights);
-    analysis
 }
 
 fn bits(bytes: u64, weights: u64) -> f64 {

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // not every test uses all of it
 
 use unweight::codec::oracle::{self, PieceError};
-use unweight::codec::{Analysis, Encoder, Encoding, Shape};
+use unweight::codec::{Analysis, Encoder, Encoding, Number, Shape};
 use unweight::kernel::Tensor;
 
 /// Numbers drawn from a seed, the same on every machine.
@@ -14,6 +14,11 @@ pub fn random(seed: u64) -> impl FnMut() -> u64 {
         state ^= state << 17;
         state.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
+}
+
+/// Bytes as the 16-bit numbers that they are.
+fn words(bytes: Vec<u8>) -> Vec<u16> {
+    bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect()
 }
 
 /// A tensor's home and pieces.
@@ -30,14 +35,15 @@ impl Coded {
     /// `cuts`: how many segments each piece has; what is left is one more.
     pub fn new(weights: &[u16], k: u64, encoding: Encoding, cuts: &[u64]) -> Self {
         let shape = Shape { k, rows: weights.len() as u64 / k };
-        let encoder = Encoder::forced(&Analysis::of(weights), shape, encoding).unwrap();
+        let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let encoder = Encoder::forced(&Analysis::of(Number::Bf16, &bytes), shape, encoding).unwrap();
         let mut coded = Self { encoding, k, home: Vec::new(), pieces: Vec::new() };
         let cuts = cuts.iter().map(|&segments| segments * shape.segment_rows()).chain([shape.rows]);
         for rows in cuts {
-            let left = &weights[coded.home.len()..];
-            let rows = rows.min(left.len() as u64 / k);
+            let left = &bytes[2 * coded.home.len()..];
+            let rows = rows.min(left.len() as u64 / (2 * k));
             if rows > 0 {
-                let (low, piece) = encoder.whole(&left[..(rows * k) as usize]);
+                let (low, piece) = encoder.whole(&left[..(2 * rows * k) as usize]);
                 coded.home.extend(low);
                 coded.pieces.push((rows, piece));
             }
@@ -54,11 +60,13 @@ impl Coded {
     }
 
     pub fn decode(&self) -> Result<Vec<u16>, PieceError> {
-        oracle::decode(&self.home, &self.pieces(), self.encoding, self.k)
+        oracle::decode(&self.home, &self.pieces(), self.encoding, Number::Bf16, self.k).map(words)
     }
 
     pub fn decode_anything(&self) -> Vec<u16> {
-        oracle::decode_anything(&self.home, &self.pieces(), self.encoding, self.k).unwrap()
+        words(
+            oracle::decode_anything(&self.home, &self.pieces(), self.encoding, Number::Bf16, self.k).unwrap(),
+        )
     }
 
     /// Leaves nothing but the headers as they were: segments begin anywhere, escapes are where they should not be.

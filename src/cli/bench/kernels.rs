@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use unweight::codec::constants::BLOCK;
-use unweight::codec::{Analysis, Encoder, Encoding, Shape};
+use unweight::codec::{Analysis, Encoder, Encoding, Number, Shape};
 use unweight::kernel::{Isa, Order, Tensor, plain_matvec, prepare, prepared_bytes, scratch_bytes};
 
 use super::sample::{Sample, ratio};
@@ -56,8 +56,10 @@ impl Matrix {
     fn new(rows: u64) -> Self {
         let shape = Shape { k: K, rows };
         let plain = trained((K * rows) as usize);
-        let encoder = Encoder::new(&Analysis::of(&plain), shape).expect("such weights get smaller");
-        let (home, piece) = encoder.whole(&plain);
+        let bytes: &[u8] = bytemuck::cast_slice(&plain);
+        let encoder =
+            Encoder::new(&Analysis::of(Number::Bf16, bytes), shape).expect("such weights get smaller");
+        let (home, piece) = encoder.whole(bytes);
         let (home, piece) = (Aligned::new(&home), Aligned::new(&piece));
         Self { shape, plain, encoding: encoder.encoding, home, piece }
     }
