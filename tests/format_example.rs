@@ -58,10 +58,10 @@ fn the_document_shows_the_bytes_that_are_written() {
 
     let pieces = [(SHAPE.rows, &piece[..])];
     assert_eq!(oracle::decode(&home, &pieces, ENCODING, Number::Bf16, SHAPE.k).unwrap(), bytes);
-    let mut decoded = vec![0; weights.len()];
-    let tensor = Tensor::open(ENCODING.id(), &home, SHAPE.k, &pieces).unwrap();
-    tensor.decode_bf16(0, SHAPE.rows, &mut decoded);
-    assert_eq!(decoded, weights);
+    let mut decoded = vec![0; bytes.len()];
+    let tensor = Tensor::open(ENCODING.id(), Number::Bf16, &home, SHAPE.k, &pieces).unwrap();
+    tensor.decode(0, SHAPE.rows, &mut decoded);
+    assert_eq!(decoded, bytes);
 }
 
 #[test]

@@ -77,8 +77,9 @@ fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u16> {
 
 fn case(k: u64, rows: u64, kind: Kind) -> Coded {
     let weights = weights(k * rows, kind, k ^ u64::from(kind.wild) << 32 ^ u64::from(kind.top) << 48);
-    let coded = Coded::new(&weights, k, kind.encoding, &[]);
-    assert_eq!(coded.decode().unwrap(), weights);
+    let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let coded = Coded::new(Number::Bf16, &bytes, k, kind.encoding, &[]);
+    assert_eq!(coded.decode().unwrap(), bytes);
     coded
 }
 
@@ -109,7 +110,7 @@ fn write(case: &Coded, out: &mut Vec<u8>) {
     out.extend_from_slice(piece);
     out.extend_from_slice(&case.home);
     out.resize(out.len().next_multiple_of(8), 0);
-    out.extend(case.decode_anything().iter().flat_map(|weight| weight.to_le_bytes()));
+    out.extend(case.decode_anything());
     out.resize(out.len().next_multiple_of(8), 0);
 }
 

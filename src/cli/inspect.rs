@@ -10,6 +10,7 @@ use serde::Serialize;
 use unweight::codec::{Analysis, Encoding, Number};
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{TensorInfo, TensorType};
+use unweight::container::number;
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
 use unweight::convert::{Buffers, Opening, Progress, Source, Stage, count, decode};
 use unweight::kernel::Tensor;
@@ -120,15 +121,17 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
             tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
             continue;
         };
+        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
+        let original = number(entry.ty).with_context(place)?;
         let k = tensor.dims.row();
-        let mut analysis = Analysis::new(Number::Bf16);
-        decode(&mut buffers, &opening.files(), tensor.name, k, &located, |bytes| {
+        let mut analysis = Analysis::new(original);
+        decode(&mut buffers, &opening.files(), tensor.name, (original, k), &located, |bytes| {
             count(&mut analysis, bytes);
             Ok(())
         })?;
         progress.advance(tensor.len);
-        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
-        let coded = Tensor::open(located.encoding, located.home, k, &located.pieces).with_context(place)?;
+        let coded =
+            Tensor::open(located.encoding, original, located.home, k, &located.pieces).with_context(place)?;
         let pieces: u64 = located.pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let plain = Row::plain(tensor, entry.ty, entry.len, Some(analysis));
         let stored_bytes = located.home.len() as u64 + pieces;
