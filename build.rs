@@ -7,7 +7,7 @@ mod constants {
 
 const PORTABLE: &[&str] = &["piece.c", "scalar.c", "dispatch.c"];
 /// Tuning is not the compiler's own: that is for machines without these instructions, and costs 15 %.
-const AVX2: &[&str] = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2"];
+const AVX2: &[&str] = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c"];
 const AVX512: &[&str] = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
 const X86_64: &[(&str, &[&[&str]])] = &[
     ("ssse3", &[&["-mssse3"]]),
@@ -43,11 +43,13 @@ fn compile(library: &str, files: &[&str], flags: &[&str]) {
     for (name, value) in [
         ("UW_RUST_BLOCK", constants::BLOCK),
         ("UW_RUST_GROUP_BLOCKS", constants::GROUP_BLOCKS),
+        ("UW_RUST_GROUP6_BLOCKS", constants::GROUP6_BLOCKS),
         ("UW_RUST_SEGMENT_BLOCKS", constants::SEGMENT_BLOCKS),
         ("UW_RUST_SEGMENT_ROWS", constants::SEGMENT_ROWS),
         ("UW_RUST_HEADER_BYTES", constants::HEADER_BYTES),
         ("UW_RUST_CODE3_BYTES", constants::CODE3_BYTES),
         ("UW_RUST_CODE4_BYTES", constants::CODE4_BYTES),
+        ("UW_RUST_CODE6_BYTES", constants::CODE6_BYTES),
     ] {
         build.define(name, value.to_string().as_str());
     }

@@ -1,6 +1,6 @@
 //! The worked example of docs/FORMAT.md is what this crate writes, and is read as the document says.
 
-use unweight::codec::{Analysis, Encoder, Encoding, Shape, oracle};
+use unweight::codec::{Analysis, Encoder, Encoding, Number, Shape, oracle};
 use unweight::kernel::Tensor;
 
 const SHAPE: Shape = Shape { k: 8, rows: 2 };
@@ -47,7 +47,9 @@ fn shown(n: usize) -> Vec<&'static str> {
 #[test]
 fn the_document_shows_the_bytes_that_are_written() {
     let weights = weights();
-    let (home, piece) = Encoder::forced(&Analysis::of(&weights), SHAPE, ENCODING).unwrap().whole(&weights);
+    let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let analysis = Analysis::of(Number::Bf16, &bytes);
+    let (home, piece) = Encoder::forced(&analysis, SHAPE, ENCODING).unwrap().whole(&bytes);
     for (n, what, bytes) in [(1, "home", &home), (2, "piece", &piece)] {
         assert_eq!(shown(n), dump(bytes), "the {what} should be:\n{}\n", dump(bytes).join("\n"));
         let length = format!("{what} has {} bytes", bytes.len());
@@ -55,11 +57,11 @@ fn the_document_shows_the_bytes_that_are_written() {
     }
 
     let pieces = [(SHAPE.rows, &piece[..])];
-    assert_eq!(oracle::decode(&home, &pieces, ENCODING, SHAPE.k).unwrap(), weights);
-    let mut decoded = vec![0; weights.len()];
-    let tensor = Tensor::open(ENCODING.id(), &home, SHAPE.k, &pieces).unwrap();
-    tensor.decode_bf16(0, SHAPE.rows, &mut decoded);
-    assert_eq!(decoded, weights);
+    assert_eq!(oracle::decode(&home, &pieces, ENCODING, Number::Bf16, SHAPE.k).unwrap(), bytes);
+    let mut decoded = vec![0; bytes.len()];
+    let tensor = Tensor::open(ENCODING.id(), Number::Bf16, &home, SHAPE.k, &pieces).unwrap();
+    tensor.decode(0, SHAPE.rows, &mut decoded);
+    assert_eq!(decoded, bytes);
 }
 
 #[test]

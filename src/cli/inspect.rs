@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use unweight::codec::{Analysis, Encoding};
+use unweight::codec::{Analysis, Encoding, Number};
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{TensorInfo, TensorType};
+use unweight::container::number;
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
 use unweight::convert::{Buffers, Opening, Progress, Source, Stage, count, decode};
 use unweight::kernel::Tensor;
@@ -120,15 +121,17 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
             tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
             continue;
         };
+        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
+        let original = number(entry.ty).with_context(place)?;
         let k = tensor.dims.row();
-        let mut analysis = Analysis::default();
-        decode(&mut buffers, &opening.files(), tensor.name, k, &located, |bytes| {
-            analysis.add(&analyse(bytes));
+        let mut analysis = Analysis::new(original);
+        decode(&mut buffers, &opening.files(), tensor.name, (original, k), &located, |bytes| {
+            count(&mut analysis, bytes);
             Ok(())
         })?;
         progress.advance(tensor.len);
-        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
-        let coded = Tensor::open(located.encoding, located.home, k, &located.pieces).with_context(place)?;
+        let coded =
+            Tensor::open(located.encoding, original, located.home, k, &located.pieces).with_context(place)?;
         let pieces: u64 = located.pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let plain = Row::plain(tensor, entry.ty, entry.len, Some(analysis));
         let stored_bytes = located.home.len() as u64 + pieces;
@@ -192,19 +195,12 @@ fn analyse_plain(source: &Source, ty: TensorType, range: Range<u64>) -> Result<O
     if ty != TensorType::BF16 {
         return Ok(None);
     }
-    let mut analysis = Analysis::default();
+    let mut analysis = Analysis::new(Number::Bf16);
     source.windows(range, |bytes| {
-        analysis.add(&analyse(bytes));
+        count(&mut analysis, bytes);
         Ok(())
     })?;
     Ok(Some(analysis))
-}
-
-fn analyse(bytes: &[u8]) -> Analysis {
-    let weights: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
-    let mut analysis = Analysis::default();
-    count(&mut analysis, &weights);
-    analysis
 }
 
 fn bits(bytes: u64, weights: u64) -> f64 {

@@ -4,6 +4,8 @@
 pub const BLOCK: u64 = 64;
 /// Blocks whose 3-bit codes are packed together.
 pub const GROUP_BLOCKS: u64 = 8;
+/// Blocks whose 6 bits, a code and 3 as they are, are packed together.
+pub const GROUP6_BLOCKS: u64 = 4;
 /// Most blocks in a segment of several rows.
 pub const SEGMENT_BLOCKS: u64 = 64;
 /// Most rows in a segment.
@@ -14,5 +16,7 @@ pub const HEADER_BYTES: u64 = 64;
 pub const CODE3_BYTES: u64 = 24;
 /// Bytes of a block's codes at 4 bits each.
 pub const CODE4_BYTES: u64 = 32;
+/// Bytes of a block's codes at 3 bits each, with 3 bits beside each.
+pub const CODE6_BYTES: u64 = 48;
 /// Weights in the longest row: no model is near it, and it bounds the memory that a reader needs.
 pub const LONGEST_ROW: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 //! Tensors to homes and pieces, and back.
 //!
-//! [`Analysis`] counts a tensor's signs and exponents; [`Encoder`] says how it is best coded and codes it, some rows at a time;
+//! [`Analysis`] counts a tensor's signs and exponents, and finds out what kind of [`Number`] they really are; [`Encoder`] says how it is best coded and codes it, some rows at a time;
 //! [`PieceBuilder`] makes pieces of what it coded; [`oracle`] reads them back slowly and strictly. Fast reading is the
 //! [`crate::kernel`]'s.
 
@@ -10,6 +10,7 @@ pub mod constants;
 mod encoder;
 mod encoding;
 mod fillers;
+pub mod number;
 pub mod oracle;
 mod piece_builder;
 mod piece_layout;
@@ -22,6 +23,7 @@ pub use analysis::Analysis;
 pub use chunk::Chunk;
 pub use encoder::Encoder;
 pub use encoding::Encoding;
+pub use number::Number;
 pub use piece_builder::{Finished, PieceBuilder};
 pub use piece_layout::PieceLayout;
 pub use shape::Shape;

@@ -40,14 +40,14 @@ impl<'a> PieceBuilder<'a> {
         (from + 1..=chunk.segments()).take_while(fits).count()
     }
 
-    /// Takes segments of a chunk. Returns their codes, and where in the piece these are to be written.
+    /// Takes segments of a chunk. Returns their codes and words, and where in the piece these are to be written.
     ///
     /// # Panics
     /// If the chunk has no such segments, or the piece already has the tensor's last segment, and that is not whole.
     pub fn take<'c>(&mut self, chunk: &'c Chunk, segments: Range<usize>) -> (u64, &'c [u8]) {
         let shape = self.encoder.shape;
         assert!(self.rows.is_multiple_of(shape.segment_rows()), "a segment behind the last");
-        let whole = shape.segment_blocks(shape.segment_rows()) * self.encoder.encoding.code_bytes();
+        let whole = PieceLayout::segment_bytes(self.encoder.encoding, shape);
         let at = |segment: usize| chunk.codes.len().min(segment * whole as usize);
         let codes = &chunk.codes[at(segments.start)..at(segments.end)];
         let offset = PieceLayout::CODES + self.rows / shape.segment_rows() * whole;
@@ -89,9 +89,11 @@ impl<'a> PieceBuilder<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use proptest::sample::select;
+
     use super::*;
-    use crate::codec::samples::weights;
-    use crate::codec::{Analysis, Encoding};
+    use crate::codec::samples::{numbers, ways, weights};
+    use crate::codec::{Analysis, Encoding, Number};
 
     /// A piece as it is written: codes as they are taken, the parts in the end.
     struct Written<'a> {
@@ -130,7 +132,8 @@ mod tests {
     fn no_space_fits_nothing() {
         let weights = weights(64 * 32, 0);
         let shape = Shape { k: 64, rows: 32 };
-        let encoder = Encoder::forced(&Analysis::of(&weights), shape, Encoding::Bf16Palette8).unwrap();
+        let encoder =
+            Encoder::forced(&Analysis::of(Number::Bf16, &weights), shape, Encoding::Bf16Palette8).unwrap();
         let (chunk, builder) = (encoder.encode(&weights), PieceBuilder::new(&encoder));
         // A header, 16 blocks of codes, and a segment start.
         let one = 64 + 16 * 24 + 64;
@@ -148,7 +151,8 @@ mod tests {
     fn nothing_follows_a_segment_of_fewer_rows() {
         let weights = weights(64 * 17, 0);
         let shape = Shape { k: 64, rows: 17 };
-        let encoder = Encoder::forced(&Analysis::of(&weights), shape, Encoding::Bf16Palette8).unwrap();
+        let encoder =
+            Encoder::forced(&Analysis::of(Number::Bf16, &weights), shape, Encoding::Bf16Palette8).unwrap();
         let chunk = encoder.encode(&weights);
         let mut builder = PieceBuilder::new(&encoder);
         builder.take(&chunk, 1..2);
@@ -158,19 +162,21 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_take_what_fits(
-            k in 1u64..300, rows in 1u64..200, wild in 0u64..6, four in any::<bool>(), chunk_segments in 1u64..6,
+            k in 1u64..300, rows in 1u64..200, wild in 0u64..6, chunk_segments in 1u64..6,
+            (encoding, original) in select(ways().collect::<Vec<_>>()),
             spaces in prop::collection::vec(0u64..20_000, 1..5),
         ) {
-            let weights = weights(k * rows, 256 * wild);
-            let (shape, encoding) = (Shape { k, rows }, Encoding::ALL[usize::from(four)]);
-            let encoder = Encoder::forced(&Analysis::of(&weights), shape, encoding).unwrap();
+            let weights = numbers(original, encoding.stored(), k * rows, 256 * wild);
+            let shape = Shape { k, rows };
+            let encoder = Encoder::forced(&Analysis::of(original, &weights), shape, encoding).unwrap();
+            let of_rows = |first: u64, n: u64| &weights[(first * encoder.row_bytes()) as usize..][..(n * encoder.row_bytes()) as usize];
             let mut spaces = spaces.into_iter().chain(std::iter::repeat(u64::MAX));
             let mut space = spaces.next().unwrap();
             let (mut home, mut pieces) = (Vec::new(), Vec::new());
             let mut piece = Written::new(&encoder);
-            for part in weights.chunks((chunk_segments * shape.segment_rows() * k) as usize) {
+            for part in weights.chunks((chunk_segments * shape.segment_rows() * encoder.row_bytes()) as usize) {
                 let chunk = encoder.encode(part);
-                prop_assert_eq!(chunk.low().len(), part.len());
+                prop_assert_eq!((chunk.low().len() as u64) * original.bytes(), part.len() as u64);
                 home.extend_from_slice(chunk.low());
                 let mut from = 0;
                 while from < chunk.segments() {
@@ -181,7 +187,7 @@ mod tests {
                         let (full, bytes) = std::mem::replace(&mut piece, Written::new(&encoder)).finish();
                         let first: u64 = pieces.iter().map(|(rows, _)| rows).sum();
                         let more = (full + shape.segment_rows()).min(rows - first);
-                        let longer = encoder.whole(&weights[(first * k) as usize..][..(more * k) as usize]).1;
+                        let longer = encoder.whole(of_rows(first, more)).1;
                         prop_assert!(longer.len() as u64 > space);
                         if full > 0 {
                             prop_assert!(bytes.len() as u64 <= space);
@@ -194,7 +200,7 @@ mod tests {
             pieces.push(piece.finish());
             let mut first = 0;
             for (rows, bytes) in &pieces {
-                let (low, whole) = encoder.whole(&weights[(first * k) as usize..][..(rows * k) as usize]);
+                let (low, whole) = encoder.whole(of_rows(first, *rows));
                 prop_assert!(whole == *bytes);
                 prop_assert!(home[(first * k) as usize..][..low.len()] == low);
                 first += rows;

@@ -1,12 +1,13 @@
 use super::PLACES;
-use super::constants::GROUP_BLOCKS;
+use super::constants::{GROUP_BLOCKS, GROUP6_BLOCKS};
 
 /// The farthest that an escape can be from the one before it.
 pub(super) const FARTHEST: usize = 255;
 /// Among codes: there is none.
 pub(super) const UNCODED: u8 = 0xFF;
 
-/// A segment being coded: the high byte and the code of each place.
+/// A segment being coded: the high byte and the code of each place. Where part of the high byte stands beside the code, that is in bits 4
+/// to 6.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     pub high: Vec<u8>,
@@ -84,6 +85,35 @@ fn pack3_group<const W: usize>(codes: &[u8], out: &mut Vec<u8>) {
             let spread = (vectors[6][i] >> third & 1) << 3 | (vectors[7][i] >> third & 1) << 7;
             vectors[2 * third][i] | vectors[2 * third + 1][i] << 4 | spread
         };
+        out.extend_from_slice(&std::array::from_fn::<u8, W, _>(byte));
+    }
+}
+
+/// Codes of whole blocks with what stands beside them: groups of 4 blocks, then of 2 and 1.
+#[inline(always)]
+pub(super) fn pack6(codes: &[u8], out: &mut Vec<u8>) {
+    let (groups, mut rest) = codes.as_chunks::<{ GROUP6_BLOCKS as usize * PLACES }>();
+    for group in groups {
+        pack6_group::<{ GROUP6_BLOCKS as usize * 16 }>(group, out);
+    }
+    for blocks in [2, 1] {
+        if (rest.len() / PLACES) & blocks != 0 {
+            let (group, after) = rest.split_at(blocks * PLACES);
+            match blocks {
+                2 => pack6_group::<32>(group, out),
+                _ => pack6_group::<16>(group, out),
+            }
+            rest = after;
+        }
+    }
+}
+
+/// 4 W codes, and as many times 3 bits beside them, in 3 W bytes.
+#[inline(always)]
+fn pack6_group<const W: usize>(codes: &[u8], out: &mut Vec<u8>) {
+    let vectors = codes.as_chunks::<W>().0;
+    for third in 0..3 {
+        let byte = |i: usize| vectors[third][i] | (vectors[3][i] >> third & 0x11) << 3;
         out.extend_from_slice(&std::array::from_fn::<u8, W, _>(byte));
     }
 }

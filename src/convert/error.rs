@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::container::converted::ConvertedError;
-use crate::container::gguf::GgufError;
+use crate::container::gguf::{GgufError, TensorType};
 use crate::container::layout::LayoutError;
 use crate::container::parts::PartsError;
 use crate::container::restored::RestoredError;
@@ -69,8 +69,8 @@ pub enum TensorCause {
     Damaged,
     #[error("{0}")]
     Open(#[from] OpenError),
-    #[error("its encoding is for BF16, its type is not")]
-    Type,
+    #[error("this version of the program knows no encoding for {0}")]
+    Type(TensorType),
     #[error("as written it is not that of the input, which changed meanwhile, or this is a defect")]
     NotAsRead,
     #[error("changed while it was read")]

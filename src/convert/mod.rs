@@ -152,9 +152,9 @@ fn why_nothing(gguf: &Gguf, survey: &Survey) -> &'static str {
     if gguf.text("general.type") == Some("adapter") {
         "it is a LoRA adapter, which llama.cpp does not look for in a plugin"
     } else if survey.had_candidates {
-        "its BF16 weights do not get smaller"
+        "its weights do not get smaller"
     } else {
-        "it has no BF16 matrices (quantized, F16 and F32 weights are not compressed)"
+        "it has no matrices of full precision (BF16, F16 or F32); quantized weights are not compressed"
     }
 }
 

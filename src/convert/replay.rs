@@ -8,9 +8,8 @@ use super::coding::{Buffers, decode};
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::progress::Progress;
 use super::source::{Source, WINDOW};
-use crate::codec::Encoding;
 use crate::container::converted::Converted;
-use crate::container::gguf::TensorType;
+use crate::container::number;
 use crate::container::parts::Part;
 use crate::container::restored::{Restored, Tensor};
 
@@ -107,10 +106,9 @@ impl<'a> Replay<'a> {
         };
         match self.converted.locate(tensor.name).map_err(|error| self.error(error))? {
             Some(located) => {
-                if Encoding::from_id(located.encoding).is_some() && tensor.ty != TensorType::BF16 {
-                    return Err(wrong(TensorCause::Type));
-                }
-                decode(buffers, &self.files, tensor.name, tensor.dims.row(), &located, pass)?;
+                let original = number(tensor.ty).ok_or_else(|| wrong(TensorCause::Type(tensor.ty)))?;
+                let rows = (original, tensor.dims.row());
+                decode(buffers, &self.files, tensor.name, rows, &located, pass)?;
             }
             None => {
                 let gguf = &self.converted.gguf;

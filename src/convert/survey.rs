@@ -39,11 +39,11 @@ impl Survey {
     ) -> Result<Self> {
         let mut xxh3 = vec![xxh3_64(&[]); gguf.tensors.len()];
         let mut analyses: Vec<_> =
-            gguf.tensors.iter().map(|tensor| selection.takes(tensor).then(Analysis::default)).collect();
+            gguf.tensors.iter().map(|tensor| Some(Analysis::new(selection.takes(tensor)?))).collect();
         let mut whole = blake3::Hasher::new();
         let mut remainder = Remainder::new().in_file(&source.path)?;
         let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
-        let mut buffer = vec![0u16; WINDOW as usize / 2];
+        let mut buffer = vec![0; WINDOW as usize];
         progress.begin(Stage::Reading, source.len());
         let parts = parts(gguf.header_len, gguf.alignment, &extents, source.len()).in_file(&source.path)?;
         for (part, range) in parts {
@@ -55,14 +55,14 @@ impl Survey {
             let mut at = range.start;
             while at < range.end {
                 let now = (range.end - at).min(WINDOW);
-                let words = &mut buffer[..now.div_ceil(2) as usize];
-                source.read(at, &mut bytemuck::cast_slice_mut(words)[..now as usize])?;
-                let bytes: &[u8] = &bytemuck::cast_slice(words)[..now as usize];
+                let bytes = &mut buffer[..now as usize];
+                source.read(at, bytes)?;
+                let bytes = &*bytes;
                 let (_, kept) = rayon::join(
                     || whole.update_rayon(bytes),
                     || match part {
                         Part::Tensor(_) => {
-                            let count = || analysis.iter_mut().for_each(|analysis| count(analysis, words));
+                            let count = || analysis.iter_mut().for_each(|analysis| count(analysis, bytes));
                             rayon::join(|| checksum.update(bytes), count);
                             Ok(())
                         }
@@ -113,8 +113,9 @@ fn encoder(tensor: &TensorInfo, analysis: &Analysis, selection: &Selection) -> O
 }
 
 /// Counts on all cores.
-pub fn count(analysis: &mut Analysis, words: &[u16]) {
-    let parts: Vec<_> = words.par_chunks(1 << 20).map(Analysis::of).collect();
+pub fn count(analysis: &mut Analysis, bytes: &[u8]) {
+    let original = analysis.original();
+    let parts: Vec<_> = bytes.par_chunks(1 << 21).map(|part| Analysis::of(original, part)).collect();
     parts.iter().for_each(|part| analysis.add(part));
 }
 

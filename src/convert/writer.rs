@@ -186,7 +186,8 @@ impl Writer<'_> {
                         home: bytes(position, encoder.shape.k * encoder.shape.rows),
                         pieces: placed.pieces[i].iter().map(piece).collect(),
                     };
-                    decode(buffers, &[written], tensor.name, encoder.shape.k, &located, &mut pass)?;
+                    let rows = (encoder.original, encoder.shape.k);
+                    decode(buffers, &[written], tensor.name, rows, &located, &mut pass)?;
                 }
             }
             if checksum.digest() != self.survey.xxh3[i] {

@@ -29,7 +29,8 @@ static int has(uw_isa isa) {
     const uint64_t ymm = 6, zmm = 0xE6;
     if (isa == UW_ISA_SSSE3) return !!(c1 & bit_SSSE3);
     if (isa == UW_ISA_AVX2)
-        return (state & ymm) == ymm && (b7 & bit_AVX2) && (b7 & bit_BMI) && (b7 & bit_BMI2) && (c1 & bit_FMA) && (c1 & bit_POPCNT);
+        return (state & ymm) == ymm && (b7 & bit_AVX2) && (b7 & bit_BMI) && (b7 & bit_BMI2) && (c1 & bit_FMA) && (c1 & bit_F16C) &&
+               (c1 & bit_POPCNT);
     const uint32_t base = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((state & zmm) != zmm || (b7 & base) != base || !has(UW_ISA_AVX2)) return 0;
     return isa == UW_ISA_AVX512 || (a71 & bit_AVX512BF16);
@@ -90,23 +91,15 @@ size_t uw_prepared_bytes(uint64_t k) { return uw_padded(k) * sizeof(float); }
 
 size_t uw_scratch_bytes(uint64_t k) { return UW_TILE_ROWS * uw_padded(k) * sizeof(float); }
 
-void uw_decode_bf16(const uw_piece *piece, uint64_t row, uint64_t n, uint16_t *out, size_t stride) {
-    kernels()->decode_bf16(piece, row, n, out, stride);
+void uw_decode(const uw_piece *piece, uint64_t row, uint64_t n, void *out) {
+    kernels()->decode(piece, (uw_number)piece->original, row, n, out);
 }
 
-void uw_decode_f32(const uw_piece *piece, uint64_t row, float *out) {
-    /* The bits go to the upper half of the output and are widened in place, front to back. */
-    uint16_t *bits = (uint16_t *)out + piece->k;
-    kernels()->decode_bf16(piece, row, 1, bits, piece->k);
-    for (uint64_t i = 0; i < piece->k; i++) {
-        uint16_t b;
-        memcpy(&b, bits + i, sizeof b);
-        float f = uw_bf16_to_f32(b);
-        memcpy(out + i, &f, sizeof f);
-    }
-}
+void uw_decode_f32(const uw_piece *piece, uint64_t row, float *out) { kernels()->decode(piece, UW_F32, row, 1, out); }
 
-void uw_prepare(uw_order order, const float *x, uint64_t k, void *prepared) { kernels()->prepare(order, x, k, prepared); }
+void uw_prepare(uw_order order, uw_number original, uw_number stored, const float *x, uint64_t k, void *prepared) {
+    kernels()->prepare(order, original, stored, x, k, prepared);
+}
 
 void uw_matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch) {
     kernels()->matvec(piece, order, row, n, prepared, y, scratch);
@@ -117,6 +110,7 @@ void uw_matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, 
     kernels()->matmul(piece, order, row, n, prepared, prepared_stride, columns, y, y_stride, scratch);
 }
 
-void uw_plain_matvec(const uint16_t *weights, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y) {
-    kernels()->plain_matvec(weights, order, n, k, prepared, y);
+void uw_plain_matvec(const void *weights, uw_number number, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y,
+                     void *scratch) {
+    kernels()->plain_matvec(weights, number, order, n, k, prepared, y, scratch);
 }

@@ -2,18 +2,19 @@
 #ifndef UNWEIGHT_INTERNAL_H
 #define UNWEIGHT_INTERNAL_H
 
-#include <string.h>
-
+#include "number.h"
 #include "unweight.h"
 
 /* The format's constants, as the Rust side has them (build.rs passes them on). */
 _Static_assert(UW_BLOCK == UW_RUST_BLOCK, "block");
 _Static_assert(UW_GROUP_BLOCKS == UW_RUST_GROUP_BLOCKS, "group");
+_Static_assert(UW_GROUP6_BLOCKS == UW_RUST_GROUP6_BLOCKS, "group with raw bits");
 _Static_assert(UW_SEGMENT_BLOCKS == UW_RUST_SEGMENT_BLOCKS, "blocks of a segment");
 _Static_assert(UW_SEGMENT_ROWS == UW_RUST_SEGMENT_ROWS, "rows of a segment");
 _Static_assert(UW_HEADER_BYTES == UW_RUST_HEADER_BYTES, "piece header");
 _Static_assert(UW_CODE3_BYTES == UW_RUST_CODE3_BYTES, "3-bit codes");
 _Static_assert(UW_CODE4_BYTES == UW_RUST_CODE4_BYTES, "4-bit codes");
+_Static_assert(UW_CODE6_BYTES == UW_RUST_CODE6_BYTES, "3-bit codes with raw bits");
 _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 
 /* How far ahead of the stream to prefetch, in bytes: past the page that the hardware prefetcher stops at, and into L2. Measured;
@@ -23,13 +24,14 @@ _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 
 /* One instruction set. The meaning of each function is that of its namesake in unweight.h. */
 typedef struct uw_kernels {
-    void (*decode_bf16)(const uw_piece *, uint64_t row, uint64_t n, uint16_t *out, size_t stride);
-    void (*prepare)(uw_order, const float *x, uint64_t k, void *prepared);
-    void (*matvec)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y,
-                   void *scratch);
-    void (*plain_matvec)(const uint16_t *weights, uw_order, uint64_t n, uint64_t k, const void *prepared, float *y);
+    /* Rows as numbers of the kind `as`, which is one that the original may have been: exactly k a row, without space between rows. */
+    void (*decode)(const uw_piece *, uw_number as, uint64_t row, uint64_t n, void *out);
+    void (*prepare)(uw_order, uw_number original, uw_number stored, const float *x, uint64_t k, void *prepared);
+    void (*matvec)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
     void (*matmul)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,
                    uint64_t columns, float *y, size_t y_stride, void *scratch);
+    void (*plain_matvec)(const void *weights, uw_number, uw_order, uint64_t n, uint64_t k, const void *prepared, float *y,
+                         void *scratch);
 } uw_kernels;
 
 extern const uw_kernels uw_kernels_scalar;
@@ -47,31 +49,40 @@ static inline uint64_t uw_blocks(uint64_t weights) { return weights / UW_BLOCK +
 /* Weights to the step of every order; rows in scratch and activations are padded to it with zeros. */
 static inline uint64_t uw_padded(uint64_t k) { return uw_blocks(k) * UW_BLOCK; }
 
-/* vdpbf16ps takes BF16 activations; every other order multiplies floats. */
-static inline int uw_order_is_bf16(uw_order order) { return order == UW_DOT_AVX512BF16 || order == UW_TILE_AVX512BF16; }
-
 /* The weight of a whole block that stands at a place, in the order of low bytes, codes and escapes. */
 static inline int uw_weight_at(int place) {
     int eighth = place / 8;
     return (eighth / 2 + (eighth % 2) * 4) * 8 + place % 8;
 }
 
-/* A weight from its high and low bytes, stored with its exponent `shift` too high. */
-static inline uint16_t uw_word(uint8_t high, uint8_t low, int shift) { return (uint16_t)((high << 8 | low) - shift * 128); }
+/* What is added to a word of a kind where exponents are stored one too high: bits 0 to 6 (BF16) or 0 to 9 (F16) are the fraction. */
+static inline int uw_added(uw_number stored, int shift) { return shift * (stored == UW_F16 ? 1024 : 128); }
 
-static inline float uw_bf16_to_f32(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float f;
-    memcpy(&f, &wide, sizeof f);
-    return f;
+/* A word from its high and low bytes. */
+static inline uint16_t uw_word(uint8_t high, uint8_t low, int added) { return (uint16_t)((high << 8 | low) - added); }
+
+static inline uint16_t uw_load16(const void *p) {
+    uint16_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
 }
 
-/* ggml's rounding: to nearest even, NaN made quiet. The vector instruction would flush denormals. */
-static inline uint16_t uw_f32_to_bf16(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 64);
-    return (uint16_t)((bits + (0x7FFFu + (bits >> 16 & 1))) >> 16);
+/* Where the lower halves of a row of UW_F32 begin. */
+static inline const uint8_t *uw_lower(const uw_piece *piece, uint64_t row) {
+    const uint64_t segment = row / piece->segment_rows, first = segment * piece->segment_rows, left = piece->rows - first;
+    const uint64_t blocks = left < piece->segment_rows ? uw_blocks(left * piece->k) : piece->segment_blocks;
+    return piece->codes + segment * piece->segment_bytes + blocks * piece->code_bytes + 2 * (row - first) * piece->k;
+}
+
+/* Bytes of a number. */
+static inline uint64_t uw_width(uw_number number) { return number == UW_F32 ? 4 : 2; }
+
+/* What activations are rounded to. */
+static inline uw_number uw_rounding(uw_order order, uw_number original) { return order == UW_TILE_NEON ? UW_F32 : original; }
+
+static inline float uw_round(uw_number to, float x) {
+    if (to == UW_BF16) return uw_bf16_to_f32(uw_f32_to_bf16(x));
+    return to == UW_F16 ? uw_f16_to_f32(uw_f32_to_f16(x)) : x;
 }
 
 #endif

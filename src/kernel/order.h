@@ -1,5 +1,5 @@
-/* Sums in the order of each uw_order, written to be read: one array element per lane of the vector registers that the host uses.
- * The vector kernels must give the same bits. */
+/* What each uw_order is: a line of a table, and the sum that it describes, written to be read. The vector kernels must give the same
+ * bits. */
 #ifndef UNWEIGHT_ORDER_H
 #define UNWEIGHT_ORDER_H
 
@@ -7,18 +7,61 @@
 
 #include "internal.h"
 
-/* Sums `lanes` (a power of two) floats by halves, as _mm512_reduce_add_ps and tinyBLAS's hsum do. */
-static inline float uw_sum_by_halves(float *v, int lanes) {
-    for (int half = lanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) v[i] = v[i + half] + v[i];
-    return v[0];
+/* How a lane takes a product. */
+typedef enum uw_multiply {
+    UW_ROUNDED, /* rounded, then added */
+    UW_FUSED,   /* fused multiply-add */
+    UW_PAIRS    /* vdpbf16ps: two products a lane */
+} uw_multiply;
+
+/* How accumulators of several lanes become one number. */
+typedef enum uw_fold {
+    UW_HALVES,     /* accumulators by halves, then lanes by halves, as _mm512_reduce_add_ps and tinyBLAS do */
+    UW_NEIGHBOURS, /* accumulators by halves, 8 lanes to 4 by halves, then neighbouring lanes (haddps, faddp) */
+    UW_EACH        /* the lanes of each accumulator by halves, then these in double */
+} uw_fold;
+
+/* What becomes of weights after the last full step. */
+typedef enum uw_rest {
+    UW_IN_DOUBLE, /* products of floats, added to the sum in double */
+    UW_IN_FLOAT,  /* added to the sum in float: rounded as long as there are `rounded` of them, then fused */
+    UW_IN_LANES   /* one more step, with zeros in free lanes */
+} uw_rest;
+
+typedef struct uw_sum {
+    uint8_t accs, lanes; /* no lanes: all weights are rest */
+    uint8_t multiply, fold, rest;
+    uint8_t rounded; /* how many the compiler of ggml put into a vector there; 1 where it has no fused instruction */
+} uw_sum;
+
+UW_INLINE uw_sum uw_sum_of(uw_order order) {
+    static const uw_sum sums[UW_ORDERS] = {
+        [UW_PLAIN] = {0, 0, UW_ROUNDED, UW_HALVES, UW_IN_DOUBLE, 0},
+        [UW_BF16_AVX] = {4, 8, UW_ROUNDED, UW_HALVES, UW_IN_DOUBLE, 0},
+        [UW_BF16_AVX2] = {4, 8, UW_FUSED, UW_HALVES, UW_IN_DOUBLE, 0},
+        [UW_BF16_AVX512] = {2, 16, UW_FUSED, UW_EACH, UW_IN_DOUBLE, 0},
+        [UW_BF16_AVX512BF16] = {2, 16, UW_PAIRS, UW_EACH, UW_IN_DOUBLE, 0},
+        [UW_F16_SSE3] = {8, 4, UW_ROUNDED, UW_NEIGHBOURS, UW_IN_DOUBLE, 0},
+        [UW_F16_AVX] = {4, 8, UW_ROUNDED, UW_NEIGHBOURS, UW_IN_DOUBLE, 0},
+        [UW_F16_FMA] = {4, 8, UW_FUSED, UW_NEIGHBOURS, UW_IN_DOUBLE, 0},
+        [UW_F16_AVX512] = {4, 16, UW_FUSED, UW_HALVES, UW_IN_DOUBLE, 0},
+        [UW_F16_NEON] = {4, 4, UW_FUSED, UW_NEIGHBOURS, UW_IN_DOUBLE, 0},
+        [UW_F32_SSE3] = {8, 4, UW_ROUNDED, UW_NEIGHBOURS, UW_IN_FLOAT, 1},
+        [UW_F32_AVX] = {4, 8, UW_ROUNDED, UW_NEIGHBOURS, UW_IN_FLOAT, 1},
+        [UW_F32_FMA] = {4, 8, UW_FUSED, UW_NEIGHBOURS, UW_IN_FLOAT, 4},
+        [UW_F32_AVX512] = {4, 16, UW_FUSED, UW_HALVES, UW_IN_FLOAT, 8},
+        [UW_F32_NEON] = {4, 4, UW_FUSED, UW_NEIGHBOURS, UW_IN_FLOAT, 4},
+        [UW_TILE_AVX] = {1, 8, UW_ROUNDED, UW_HALVES, UW_IN_LANES, 0},
+        [UW_TILE_FMA] = {1, 8, UW_FUSED, UW_HALVES, UW_IN_LANES, 0},
+        [UW_TILE_AVX512] = {1, 16, UW_FUSED, UW_HALVES, UW_IN_LANES, 0},
+        [UW_TILE_AVX512BF16] = {1, 16, UW_PAIRS, UW_HALVES, UW_IN_LANES, 0},
+        [UW_TILE_NEON] = {1, 4, UW_FUSED, UW_NEIGHBOURS, UW_IN_LANES, 0},
+    };
+    return sums[order];
 }
 
-/* What dot products leave over after their last full step: products of floats, added in double. */
-static inline double uw_tail(double sum, const uint16_t *w, const float *x, uint64_t from, uint64_t k) {
-    for (uint64_t i = from; i < k; i++) sum += (double)(uw_bf16_to_f32(w[i]) * x[i]);
-    return sum;
-}
+/* Weights of a full step. */
+UW_INLINE uint64_t uw_step(uw_sum sum) { return (uint64_t)sum.accs * sum.lanes * (sum.multiply == UW_PAIRS ? 2 : 1); }
 
 static inline float uw_flush(float f) { return fabsf(f) < 0x1p-126f ? copysignf(0.0f, f) : f; }
 
@@ -28,66 +71,56 @@ static inline float uw_dpbf16(float acc, float w0, float x0, float w1, float x1)
     return uw_flush(fmaf(uw_flush(w0), uw_flush(x0), acc));
 }
 
-/* w: k weights. x: k activations as floats. */
-static inline float uw_dot_scalar(uw_order order, const uint16_t *w, const float *x, uint64_t k) {
-    float acc[4][16] = {{0}};
-    uint64_t i = 0;
-    switch (order) {
-    case UW_DOT_AVX:
-    case UW_DOT_AVX2: {
-        for (; i + 32 <= k; i += 32)
-            for (int a = 0; a < 4; a++)
-                for (int l = 0; l < 8; l++) {
-                    float factor = uw_bf16_to_f32(w[i + 8 * a + l]), by = x[i + 8 * a + l];
-                    acc[a][l] = order == UW_DOT_AVX ? factor * by + acc[a][l] : fmaf(factor, by, acc[a][l]);
-                }
-        for (int l = 0; l < 8; l++) acc[0][l] = (acc[0][l] + acc[2][l]) + (acc[1][l] + acc[3][l]);
-        return (float)uw_tail((double)uw_sum_by_halves(acc[0], 8), w, x, i, k);
+/* `lanes` is a power of two. */
+static inline float uw_fold_lanes(float *v, int lanes, int by_neighbours) {
+    for (; by_neighbours && lanes > 4; lanes /= 2)
+        for (int i = 0; i < lanes / 2; i++) v[i] = v[i + lanes / 2] + v[i];
+    for (int left = lanes / 2; left > 0; left /= 2)
+        for (int i = 0; i < left; i++) v[i] = by_neighbours ? v[2 * i] + v[2 * i + 1] : v[i + left] + v[i];
+    return v[0];
+}
+
+/* What is added to the sum of full steps. `place` says where the activation of a weight stands, both counted from the rest's first. */
+UW_INLINE float uw_add_rest(uw_sum order, double sum, const float *w, const float *x, uint64_t (*place)(uint64_t), uint64_t n) {
+    if (order.rest == UW_IN_DOUBLE) {
+        for (uint64_t i = 0; i < n; i++) sum += (double)(w[i] * x[place(i)]);
+        return (float)sum;
     }
-    case UW_DOT_AVX512:
-    case UW_DOT_AVX512BF16: {
-        if (order == UW_DOT_AVX512) {
-            for (; i + 32 <= k; i += 32)
-                for (int a = 0; a < 2; a++)
-                    for (int l = 0; l < 16; l++)
-                        acc[a][l] = fmaf(uw_bf16_to_f32(w[i + 16 * a + l]), x[i + 16 * a + l], acc[a][l]);
-        } else {
-            for (; i + 64 <= k; i += 64)
-                for (int a = 0; a < 2; a++)
-                    for (int l = 0; l < 16; l++) {
-                        uint64_t j = i + 32 * a + 2 * l;
-                        acc[a][l] = uw_dpbf16(acc[a][l], uw_bf16_to_f32(w[j]), x[j], uw_bf16_to_f32(w[j + 1]), x[j + 1]);
-                    }
-        }
-        double sum = (double)uw_sum_by_halves(acc[0], 16);
-        sum += (double)uw_sum_by_halves(acc[1], 16);
-        return (float)uw_tail(sum, w, x, i, k);
-    }
-    case UW_TILE_AVX2:
-    case UW_TILE_AVX512: {
-        /* A last step that is not full goes on with zeros in its free lanes. */
-        uint64_t lanes = order == UW_TILE_AVX2 ? 8 : 16;
-        for (; i < k; i += lanes)
-            for (uint64_t l = 0; l < lanes; l++) {
-                int in = i + l < k;
-                acc[0][l] = fmaf(in ? uw_bf16_to_f32(w[i + l]) : 0.0f, in ? x[i + l] : 0.0f, acc[0][l]);
+    float total = (float)sum;
+    const uint64_t rounded = order.rest == UW_IN_FLOAT ? n / order.rounded * order.rounded : 0;
+    for (uint64_t i = 0; i < rounded; i++) total += w[i] * x[place(i)];
+    for (uint64_t i = rounded; i < n; i++) total = fmaf(w[i], x[place(i)], total);
+    return total;
+}
+
+UW_INLINE uint64_t uw_in_place(uint64_t i) { return i; }
+
+/* w: k weights. x: k activations. */
+static inline float uw_dot_scalar(uw_order order, const float *w, const float *x, uint64_t k) {
+    const uw_sum s = uw_sum_of(order);
+    const uint64_t step = uw_step(s), in_lanes = s.rest == UW_IN_LANES ? k : step ? k / step * step : 0;
+    const int per_lane = s.multiply == UW_PAIRS ? 2 : 1;
+    float acc[8][16] = {{0}};
+    for (uint64_t i = 0; i < in_lanes; i += step)
+        for (int a = 0; a < s.accs; a++)
+            for (int l = 0; l < s.lanes; l++) {
+                const uint64_t j = i + (uint64_t)((a * s.lanes + l) * per_lane);
+                const float w0 = j < k ? w[j] : 0.0f, x0 = j < k ? x[j] : 0.0f;
+                if (s.multiply == UW_PAIRS)
+                    acc[a][l] = uw_dpbf16(acc[a][l], w0, x0, j + 1 < k ? w[j + 1] : 0.0f, j + 1 < k ? x[j + 1] : 0.0f);
+                else acc[a][l] = s.multiply == UW_FUSED ? fmaf(w0, x0, acc[a][l]) : w0 * x0 + acc[a][l];
             }
-        return uw_sum_by_halves(acc[0], (int)lanes);
+    double sum = 0.0;
+    if (s.fold == UW_EACH) {
+        for (int a = 0; a < s.accs; a++) sum += (double)uw_fold_lanes(acc[a], s.lanes, 0);
+    } else if (s.lanes > 0) {
+        for (int left = s.accs / 2; left > 0; left /= 2)
+            for (int a = 0; a < left; a++)
+                for (int l = 0; l < s.lanes; l++) acc[a][l] += acc[a + left][l];
+        sum = (double)uw_fold_lanes(acc[0], s.lanes, s.fold == UW_NEIGHBOURS);
     }
-    case UW_TILE_AVX512BF16: {
-        for (; i < k; i += 32)
-            for (int l = 0; l < 16; l++) {
-                uint64_t j = i + 2 * l;
-                int in0 = j < k, in1 = j + 1 < k;
-                acc[0][l] = uw_dpbf16(acc[0][l], in0 ? uw_bf16_to_f32(w[j]) : 0.0f, in0 ? x[j] : 0.0f,
-                                      in1 ? uw_bf16_to_f32(w[j + 1]) : 0.0f, in1 ? x[j + 1] : 0.0f);
-            }
-        return uw_sum_by_halves(acc[0], 16);
-    }
-    case UW_DOT_PLAIN:
-    case UW_ORDERS: break;
-    }
-    return (float)uw_tail(0.0, w, x, 0, k);
+    if (s.rest == UW_IN_LANES) return (float)sum;
+    return uw_add_rest(s, sum, w + in_lanes, x + in_lanes, uw_in_place, k - in_lanes);
 }
 
 #endif

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::{Order, ffi, prepared_bytes, text};
+use crate::codec::Number;
 
 /// A checked view of one piece and the part of the home that belongs to it. Rows count from the piece's first.
 #[derive(Clone)]
@@ -18,12 +19,27 @@ unsafe impl Sync for Piece<'_> {}
 
 impl<'a> Piece<'a> {
     /// `low`: k bytes for each of `rows` rows. `rest`: the piece.
-    pub fn open(low: &'a [u8], rest: &'a [u8], k: u64, rows: u64) -> Result<Self, &'static str> {
+    pub fn open(
+        original: Number,
+        low: &'a [u8],
+        rest: &'a [u8],
+        k: u64,
+        rows: u64,
+    ) -> Result<Self, &'static str> {
         let mut raw = MaybeUninit::uninit();
         let (low_at, rest_at) = (low.as_ptr().cast(), rest.as_ptr().cast());
         // SAFETY: pointers and lengths are those of slices; `raw` is written when the status is UW_OK, which is 0.
         unsafe {
-            match ffi::uw_piece_open(raw.as_mut_ptr(), low_at, low.len(), rest_at, rest.len(), k, rows) {
+            match ffi::uw_piece_open(
+                raw.as_mut_ptr(),
+                original as c_int,
+                low_at,
+                low.len(),
+                rest_at,
+                rest.len(),
+                k,
+                rows,
+            ) {
                 0 => Ok(Self { raw: raw.assume_init(), bytes: PhantomData }),
                 status => Err(text(ffi::uw_status_text(status))),
             }
@@ -46,11 +62,16 @@ impl<'a> Piece<'a> {
         self.raw.shift
     }
 
+    /// What is stored.
+    pub fn stored(&self) -> Number {
+        Number::ALL[self.raw.stored as usize]
+    }
+
     /// # Safety
-    /// The rows must be in the piece, and `out` hold n rows of k.
-    pub unsafe fn decode_bf16(&self, row: u64, n: u64, out: &mut [u16]) {
+    /// The rows must be in the piece, and `out` hold n rows of k original numbers.
+    pub unsafe fn decode(&self, row: u64, n: u64, out: &mut [u8]) {
         // SAFETY: the caller's.
-        unsafe { ffi::uw_decode_bf16(&self.raw, row, n, out.as_mut_ptr(), self.raw.k as usize) }
+        unsafe { ffi::uw_decode(&self.raw, row, n, out.as_mut_ptr().cast()) }
     }
 
     /// # Safety

@@ -1,9 +1,9 @@
 use thiserror::Error;
 
 use super::piece::Piece;
-use super::{Order, check_alignment, prepared_bytes, scratch_bytes};
+use super::{Numbers, Order, check_alignment, prepared_bytes, scratch_bytes};
 use crate::codec::constants::LONGEST_ROW;
-use crate::codec::{Encoding, Shape};
+use crate::codec::{Encoding, Number, Shape};
 
 /// Why bytes are not the tensor that they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,6 +17,7 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, OpenError> {
 /// A checked view of one tensor: its home and its pieces.
 #[derive(Clone)]
 pub struct Tensor<'a> {
+    numbers: Numbers,
     k: u64,
     rows: u64,
     /// In the order of their rows.
@@ -32,14 +33,15 @@ struct Part<'a> {
 
 impl<'a> Tensor<'a> {
     /// Opens a tensor of rows of `k` weights as an index describes it: `encoding` is an id of docs/FORMAT.md, known here or not;
-    /// each piece comes with the number of its rows, in their order.
+    /// each piece comes with the number of its rows, in their order; `original` is what the weights were.
     ///
     /// # Errors
-    /// If the encoding is unknown; if rows are longer than the format allows; if the home has not a byte for each weight of the
+    /// If the encoding is unknown, or such an original is not stored so; if rows are longer than the format allows; if the home has not a byte for each weight of the
     /// pieces' rows, or a piece but the last ends inside a segment; if the header or the length of a piece contradicts the shape,
     /// the encoding, or another piece. Escapes and codes are not looked at.
     pub fn open(
         encoding: u32,
+        original: Number,
         home: &'a [u8],
         k: u64,
         pieces: &[(u64, &'a [u8])],
@@ -47,10 +49,14 @@ impl<'a> Tensor<'a> {
         let Some(known) = Encoding::from_id(encoding) else {
             return refuse(format!("encoding {encoding} is unknown to this version of the program"));
         };
+        let numbers = Numbers { original, stored: known.stored() };
+        if !known.takes(original) {
+            return refuse(format!("{} weights are not stored as {}", original.name(), known.name()));
+        }
         if k > LONGEST_ROW {
             return refuse(format!("its rows of {k} weights are longer than the format allows"));
         }
-        let mut tensor = Self { k, rows: 0, pieces: Vec::with_capacity(pieces.len()) };
+        let mut tensor = Self { numbers, k, rows: 0, pieces: Vec::with_capacity(pieces.len()) };
         let mut left = home;
         for (i, &(rows, bytes)) in pieces.iter().enumerate() {
             let shape = Shape { k, rows };
@@ -61,8 +67,8 @@ impl<'a> Tensor<'a> {
             let Some((low, behind)) = length.and_then(|length| left.split_at_checked(length)) else {
                 return refuse("the home is shorter than its pieces say");
             };
-            let piece = Piece::open(low, bytes, k, rows).or_else(refuse)?;
-            if piece.code_bits() != u32::from(known.code_bits()) {
+            let piece = Piece::open(original, low, bytes, k, rows).or_else(refuse)?;
+            if piece.code_bits() != u32::from(known.code_bits()) || piece.stored() != numbers.stored {
                 return refuse(format!("a piece's header contradicts encoding {}", known.name()));
             }
             if tensor.pieces.first().is_some_and(|first| first.piece.shift() != piece.shift()) {
@@ -80,6 +86,10 @@ impl<'a> Tensor<'a> {
         Ok(tensor)
     }
 
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
     /// Weights in a row.
     pub fn k(&self) -> u64 {
         self.k
@@ -93,18 +103,19 @@ impl<'a> Tensor<'a> {
         self.pieces.iter().map(|part| part.piece.escapes()).sum()
     }
 
-    /// Rows `row` to `row + n` as BF16 bits.
+    /// Rows `row` to `row + n`, as their bytes are in the original.
     ///
     /// # Panics
     /// If the rows are not in the tensor, or `out` does not hold exactly `n * k` weights.
-    pub fn decode_bf16(&self, row: u64, n: u64, out: &mut [u16]) {
+    pub fn decode(&self, row: u64, n: u64, out: &mut [u8]) {
         self.check_rows(row, n);
-        assert_eq!(out.len() as u64, n * self.k, "output length");
+        let row_bytes = self.k * self.numbers.original.bytes();
+        assert_eq!(out.len() as u64, n * row_bytes, "output length");
         let mut left = out;
         for (piece, row, n) in self.spans(row, n) {
-            let (here, behind) = left.split_at_mut((n * self.k) as usize);
-            // SAFETY: spans are in the piece, `here` holds n rows of k.
-            unsafe { piece.decode_bf16(row, n, here) };
+            let (here, behind) = left.split_at_mut((n * row_bytes) as usize);
+            // SAFETY: spans are in the piece, `here` holds n rows.
+            unsafe { piece.decode(row, n, here) };
             left = behind;
         }
     }
@@ -122,7 +133,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Products of rows `row` to `row + y.len()` with one prepared vector.
+    /// Products of rows `row` to `row + y.len()` with one vector, prepared for this order and these numbers.
     ///
     /// # Panics
     /// If the rows are not in the tensor, or a buffer is too small or not aligned for floats.

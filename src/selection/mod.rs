@@ -4,8 +4,10 @@ mod architectures;
 
 pub use architectures::is_known;
 
+use crate::codec::Number;
 use crate::codec::constants::LONGEST_ROW;
-use crate::container::gguf::{Gguf, TensorInfo, TensorType};
+use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::number;
 
 /// Parts of names of tensors that llama.cpp uses in other ways than matrix products and row look-ups. The first part of the list is that
 /// of llama-quantize (`tensor_allows_quantization`, 2026-10), which has to keep its fingers off the same tensors; the second names what
@@ -79,14 +81,15 @@ impl Selection {
         Self { optional_from: by_keys.into_iter().chain(by_names).min() }
     }
 
-    /// True for BF16 matrices and stacks of them that llama.cpp uses only in matrix products and row look-ups.
-    pub fn takes(&self, tensor: &TensorInfo) -> bool {
-        tensor.ty == TensorType::BF16
-            && tensor.dims.as_slice().len() >= 2
+    /// What a tensor's weights are, if it is a matrix of full precision, or a stack of them, that llama.cpp uses only in matrix products
+    /// and row look-ups.
+    pub fn takes(&self, tensor: &TensorInfo) -> Option<Number> {
+        let is_one = tensor.dims.as_slice().len() >= 2
             && tensor.len > 0
             && tensor.dims.row() <= LONGEST_ROW
             && tensor.name.ends_with("weight")
-            && !USED_OTHERWISE.iter().any(|part| tensor.name.contains(part))
+            && !USED_OTHERWISE.iter().any(|part| tensor.name.contains(part));
+        number(tensor.ty).filter(|_| is_one)
     }
 
     /// True for a tensor of a block that llama.cpp leaves out where it is not asked for: those that predict further tokens (NextN, MTP).

@@ -94,9 +94,10 @@ fn files_that_llama_cpp_would_not_read_compressed() {
 }
 
 #[test]
-fn files_without_bf16_matrices() {
-    let f16 = model("llama", vec![matrix("blk.0.ffn_up.weight", TensorType::F16, &[512, 64])]);
-    refused(&f16, &["nothing to compress", "no BF16 matrices"]);
+fn files_without_matrices_of_full_precision() {
+    let quantized =
+        model("llama", vec![matrix("blk.0.ffn_up.weight", TensorType::from_id(8).unwrap(), &[512, 64])]);
+    refused(&quantized, &["nothing to compress", "no matrices of full precision", "quantized"]);
     let mut noise = matrix("blk.0.ffn_up.weight", TensorType::BF16, &[512, 64]);
     let mut next = crate::samples::random(1);
     noise.data.fill_with(|| next() as u8);

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ops::Range;
 
-use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, oracle};
+use unweight::codec::{Analysis, Chunk, Encoder, Encoding, Number, PieceBuilder, oracle};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::container::layout::{Layout, LayoutError, Need};
@@ -43,13 +43,12 @@ struct Coded {
 
 impl Coded {
     fn new(gguf: &Gguf, tensor: &TensorInfo, coding: Coding) -> Self {
-        let (pairs, _) = gguf.bytes(tensor).as_chunks();
-        let weights: Vec<u16> = pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
+        let weights = gguf.bytes(tensor);
         let shape = shape(&tensor.dims).unwrap();
-        let encoder = Encoder::forced(&Analysis::of(&weights), shape, coding.encoding).unwrap();
+        let encoder = Encoder::forced(&Analysis::of(Number::Bf16, weights), shape, coding.encoding).unwrap();
         let need =
             Need { rest: encoder.expected_rest(), segments: shape.segments(), optional: coding.optional };
-        let (chunk, rest) = (encoder.encode(&weights), encoder.whole(&weights).1.len() as u64);
+        let (chunk, rest) = (encoder.encode(weights), encoder.whole(weights).1.len() as u64);
         Self { encoder, chunk, need, rest }
     }
 }
@@ -247,8 +246,7 @@ fn tensor(converted: &Converted, tensor: &Tensor) -> Result<Vec<u8>, Box<dyn Err
         None => converted.gguf.bytes(converted.gguf.tensor(tensor.name).unwrap()).to_vec(),
         Some(located) => {
             let encoding = Encoding::from_id(located.encoding).ok_or("an unknown encoding")?;
-            let weights = oracle::decode(located.home, &located.pieces, encoding, tensor.dims.row())?;
-            weights.into_iter().flat_map(u16::to_le_bytes).collect()
+            oracle::decode(located.home, &located.pieces, encoding, Number::Bf16, tensor.dims.row())?
         }
     };
     if bytes.len() as u64 != tensor.len {
