@@ -69,14 +69,14 @@ UW_INLINE void lookup3_256(__m256i palette, const uint8_t *in, uint64_t w, uint8
     for (uint64_t at = 0; at < w; at += 32, in += 32, out += 32) {
         const __m256i v[3] = {_mm256_loadu_si256((const __m256i *)in), _mm256_loadu_si256((const __m256i *)(in + w)),
                               _mm256_loadu_si256((const __m256i *)(in + 2 * w))};
+        /* One after the other: sums that wait in registers meanwhile stay there. */
+        for (uint64_t i = 0; i < 6; i++) {
+            const __m256i code = i % 2 ? _mm256_and_si256(_mm256_srli_epi16(v[i / 2], 4), nibble) : _mm256_and_si256(v[i / 2], without_top);
+            _mm256_store_si256((__m256i *)(out + w * i), _mm256_shuffle_epi8(palette, code));
+        }
         const __m256i rest = left_over_256(v);
-        const __m256i codes[8] = {
-            _mm256_and_si256(v[0], without_top), _mm256_and_si256(_mm256_srli_epi16(v[0], 4), nibble),
-            _mm256_and_si256(v[1], without_top), _mm256_and_si256(_mm256_srli_epi16(v[1], 4), nibble),
-            _mm256_and_si256(v[2], without_top), _mm256_and_si256(_mm256_srli_epi16(v[2], 4), nibble),
-            rest, _mm256_srli_epi16(rest, 4),
-        };
-        for (uint64_t i = 0; i < 8; i++) _mm256_store_si256((__m256i *)(out + w * i), _mm256_shuffle_epi8(palette, codes[i]));
+        _mm256_store_si256((__m256i *)(out + w * 6), _mm256_shuffle_epi8(palette, rest));
+        _mm256_store_si256((__m256i *)(out + w * 7), _mm256_shuffle_epi8(palette, _mm256_srli_epi16(rest, 4)));
     }
 }
 

@@ -24,6 +24,8 @@
 
 #include "rows.h"
 
+/* Accumulators are registers only if the loops over them are gone early. */
+#define UNROLL _Pragma("GCC unroll 8")
 #define UNIT (2 * LANES)
 #define UNITS (UW_BLOCK / UNIT)
 #define MOST_COLUMNS 6
@@ -68,13 +70,13 @@ UW_INLINE float finish_dot(const uw_number stored, const uw_multiply multiply, c
                            const float *w, const uint8_t *x, uint64_t n) {
     const uw_sum s = uw_sum_of(order);
     vec natural[4];
-    for (int a = 0; a < accs; a += 2) {
+    UNROLL for (int a = 0; a < accs; a += 2) {
         if (multiply == UW_PAIRS) natural[a] = acc[a], natural[a + 1] = acc[a + 1];
         else put_back(stored, acc[a], acc[a + 1], natural + a);
     }
     double sum = 0.0;
     if (accs == 2 || s.fold == UW_EACH) {
-        for (int a = 0; a < accs; a++) sum += (double)sum_lanes(UW_HALVES, natural[a]);
+        UNROLL for (int a = 0; a < accs; a++) sum += (double)sum_lanes(UW_HALVES, natural[a]);
     } else {
         sum = (double)sum_lanes((uw_fold)s.fold, add(add(natural[0], natural[2]), add(natural[1], natural[3])));
     }
@@ -96,7 +98,7 @@ UW_INLINE void accumulate(const uw_number stored, const uw_multiply multiply, wo
     }
     vec w[2];
     deal(stored, unit, lower, w);
-    for (int a = 0; a < 2; a++) acc[a] = multiply_add(w[a], load_lanes(UW_F32, (const float *)x + LANES * a), acc[a]);
+    UNROLL for (int a = 0; a < 2; a++) acc[a] = multiply_add(w[a], load_lanes(UW_F32, (const float *)x + LANES * a), acc[a]);
 }
 
 /* A block, `at` blocks from the given places. */
@@ -107,7 +109,7 @@ UW_INLINE void dot_block(const form f, const uw_multiply multiply, const int acc
     if (f.stored == UW_F32)
         for (uint64_t line = 0; line < 2; line++) UW_PREFETCH_LINE(lower + 2 * UW_BLOCK * at + 64 * line + UW_PREFETCH);
     words_of(f, high + UW_BLOCK * at, low + UW_BLOCK * at, units);
-    for (int u = 0; u < UNITS; u++)
+    UNROLL for (int u = 0; u < UNITS; u++)
         accumulate(f.stored, multiply, units[u], f.stored == UW_F32 ? lower + 2 * (UW_BLOCK * at + UNIT * (uint64_t)u) : NULL,
                    x + (UW_BLOCK * at + UNIT * (uint64_t)u) * width_of(multiply),
                    acc + u % units_of(multiply, accs) * accs_of_unit(multiply));
@@ -141,9 +143,13 @@ UW_INLINE void dot_rows(const uw_piece *piece, const form f, const uw_multiply m
         float rest[UW_BLOCK];
         if (left > 0) {
             UW_PREFETCH_LINE(low + UW_PREFETCH);
-            for (uint64_t at = 0; at < steps; at += UNIT)
-                accumulate(f.stored, multiply, words_of_unit(f, high + at, low + at), lower + lower_width * at, xb + width * at,
-                           acc + at / UNIT % (uint64_t)units_of(multiply, accs) * (uint64_t)accs_of_unit(multiply));
+            /* At most one step is full. */
+            if (steps > 0)
+                UNROLL for (int u = 0; u < units_of(multiply, accs); u++) {
+                    const uint64_t at = UNIT * (uint64_t)u;
+                    accumulate(f.stored, multiply, words_of_unit(f, high + at, low + at), lower + lower_width * at, xb + width * at,
+                               acc + u * accs_of_unit(multiply));
+                }
             put_end(f, UW_F32, high + steps, low + steps, lower + lower_width * steps, left - steps, rest);
         }
         y[i] = finish_dot(f.stored, multiply, accs, order, acc, rest, xb + width * steps, left - steps);

@@ -26,6 +26,7 @@ UW_INLINE void put_end(const form f, uw_number as, const uint8_t *high, const ui
 UW_INLINE void put_rows(const uw_piece *piece, const form f, const uw_number as, int padded, uint64_t row, uint64_t n, void *out,
                         uint64_t stride) {
     const uint64_t blocks = uw_blocks(piece->k), full = piece->k / UW_BLOCK, left = piece->k % UW_BLOCK, width = uw_width(as);
+    const uint64_t lower_width = f.stored == UW_F32 ? 2 : 0;
     walk w;
     walk_start(&w, piece, row, n);
     for (uint64_t i = 0; i < n; i++) {
@@ -34,12 +35,15 @@ UW_INLINE void put_rows(const uw_piece *piece, const form f, const uw_number as,
         uint8_t *to = (uint8_t *)out + i * stride * width;
         for (uint64_t from = 0; from < blocks; from += STRETCH_BLOCKS) {
             high = high_bytes(&w, row + i);
-            const uint64_t now = blocks_from(full, from);
-            for (uint64_t b = 0; b < now; b++, low += UW_BLOCK, high += UW_BLOCK, to += UW_BLOCK * width) {
-                if (b % UW_GROUP_BLOCKS == 0) look_ahead(&w, f.code_bits);
-                UW_PREFETCH_LINE(low + UW_PREFETCH);
-                put_64(f, as, high, low, lower, to);
-                if (f.stored == UW_F32) lower += 2 * UW_BLOCK;
+            for (uint64_t left_here = blocks_from(full, from), now; left_here > 0; left_here -= now) {
+                now = left_here < UW_GROUP_BLOCKS ? left_here : UW_GROUP_BLOCKS;
+                look_ahead(&w, f.code_bits);
+                for (uint64_t b = 0; b < now; b++) {
+                    UW_PREFETCH_LINE(low + UW_BLOCK * b + UW_PREFETCH);
+                    put_64(f, as, high + UW_BLOCK * b, low + UW_BLOCK * b, lower + lower_width * UW_BLOCK * b, to + width * UW_BLOCK * b);
+                }
+                const uint64_t weights = UW_BLOCK * now;
+                high += weights, low += weights, lower += lower_width * weights, to += width * weights;
             }
         }
         if (left == 0) continue;
@@ -56,7 +60,7 @@ static void put(const uw_piece *piece, uw_number as, int padded, uint64_t row, u
         else if ((f).stored != UW_F32 && as == UW_F16) put_rows(piece, f, UW_F16, padded, row, n, out, stride); \
         else if ((f).stored == UW_BF16) put_rows(piece, f, UW_BF16, padded, row, n, out, stride); \
     } while (0)
-    FOR_EACH_KIND(piece, (int)piece->shift, CALL);
+    FOR_EACH_FORM(piece, CALL);
 #undef CALL
 }
 

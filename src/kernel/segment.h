@@ -45,6 +45,7 @@ typedef struct walk {
     uint64_t segment, end;         /* that the stretch being looked up is in, and the one to stop before */
     uint64_t from, blocks;         /* of the segment: the stretch's first block, and how many it has */
     uint64_t segment_blocks;       /* blocks of that segment */
+    uint64_t prefetch;             /* how far ahead of the codes; with lower halves between them they are one stream */
     const uint8_t *codes;          /* what is still to be looked up of the stretch, and where to */
     uint8_t *out;
     uint64_t left;
@@ -92,6 +93,7 @@ UW_INLINE void walk_start(walk *w, const uw_piece *piece, uint64_t row, uint64_t
     w->segment = row / piece->segment_rows;
     w->end = (row + n - 1) / piece->segment_rows + 1;
     w->from = w->ready = 0;
+    w->prefetch = piece->stored == UW_F32 ? UW_PREFETCH : UW_PREFETCH / UW_BLOCK * piece->code_bytes;
     w->turn = 0;
     if (n == 0) w->end = w->segment;
     begin_stretch(w);
@@ -99,7 +101,7 @@ UW_INLINE void walk_start(walk *w, const uw_piece *piece, uint64_t row, uint64_t
 
 UW_INLINE void look_up(walk *w, const int code_bits, const uint64_t blocks) {
     const uint64_t bytes = blocks * CODE_BYTES(code_bits);
-    for (uint64_t line = 0; line < bytes; line += 64) UW_PREFETCH_LINE(w->codes + UW_PREFETCH / 64 * CODE_BYTES(code_bits) + line);
+    for (uint64_t line = 0; line < bytes; line += 64) UW_PREFETCH_LINE(w->codes + w->prefetch + line);
     if (code_bits == 3) lookup3(&w->lookup, w->codes, bytes / 3, w->out);
     else if (code_bits == 4) lookup4(&w->lookup, w->codes, w->out);
     else lookup6(&w->lookup, w->codes, bytes / 3, w->out);
