@@ -7,6 +7,7 @@ mod orders;
 
 use chunks::{Chunks, TILE, Thread, chunk_rows};
 use orders::Orders;
+use unweight::codec::Number;
 use unweight::kernel::Order;
 
 #[test]
@@ -46,21 +47,37 @@ fn chunks_are_whole_tiles_and_enough_for_all_threads() {
 
 #[test]
 fn orders_follow_the_host() {
-    let cases: [(&[&str], Order, Order); 7] = [
-        (&["SSE3", "LLAMAFILE"], Order::DotPlain, Order::DotPlain),
-        (&["NEON", "ARM_FMA", "LLAMAFILE"], Order::DotPlain, Order::DotPlain),
-        (&["AVX", "LLAMAFILE"], Order::DotAvx, Order::DotAvx),
-        (&["AVX", "FMA", "LLAMAFILE"], Order::DotAvx2, Order::DotAvx2),
-        (&["AVX", "AVX2", "FMA", "LLAMAFILE"], Order::DotAvx2, Order::TileAvx2),
-        (&["AVX", "AVX2", "FMA", "AVX512", "LLAMAFILE"], Order::DotAvx512, Order::TileAvx512),
-        (&["AVX2", "AVX512", "AVX512_BF16"], Order::DotAvx512Bf16, Order::DotAvx512Bf16),
+    use Order::*;
+    // By the kind of the weights: of single columns, and of several.
+    type Kinds = [Order; 3];
+    let cases: [(&[&str], Kinds, Kinds); 9] = [
+        (&["LLAMAFILE"], [Plain; 3], [Plain; 3]),
+        (&["SSE3", "LLAMAFILE"], [Plain, F16Sse3, F32Sse3], [Plain, F16Sse3, F32Sse3]),
+        (&["NEON", "ARM_FMA", "LLAMAFILE"], [Plain, F16Neon, F32Neon], [Plain, TileNeon, TileNeon]),
+        (&["SSE3", "AVX", "LLAMAFILE"], [Bf16Avx, F16Avx, F32Avx], [Bf16Avx, F16Avx, TileAvx]),
+        (&["AVX", "F16C", "FMA", "LLAMAFILE"], [Bf16Avx2, F16Fma, F32Fma], [Bf16Avx2, TileFma, TileFma]),
+        (&["AVX", "AVX2", "F16C", "FMA", "LLAMAFILE"], [Bf16Avx2, F16Fma, F32Fma], [TileFma; 3]),
+        (&["AVX", "AVX2", "F16C", "FMA"], [Bf16Avx2, F16Fma, F32Fma], [Bf16Avx2, F16Fma, F32Fma]),
+        (&["AVX", "FMA", "AVX512", "LLAMAFILE"], [Bf16Avx512, F16Avx512, F32Avx512], [TileAvx512; 3]),
+        (
+            &["AVX", "FMA", "AVX512", "AVX512_BF16", "LLAMAFILE"],
+            [Bf16Avx512Bf16, F16Avx512, F32Avx512],
+            [TileAvx512Bf16, TileAvx512, TileAvx512],
+        ),
     ];
     for (features, single, several) in cases {
         let features: Vec<String> = features.iter().map(|&feature| feature.to_owned()).collect();
         let orders = Orders::from_features(&features);
-        assert_eq!(orders.experts(), single, "{features:?}");
-        assert_eq!(orders.product(64, 1), single, "{features:?}");
-        assert_eq!(orders.product(64, 2), several, "{features:?}");
-        assert_eq!(orders.product(66, 2), single, "tinyBLAS takes rows by four: {features:?}");
+        for (i, weights) in Number::ALL.into_iter().enumerate() {
+            let product = Product { weights, k: 64, rows: 64, columns: 4, is_contiguous: true };
+            let what = format!("{features:?} {weights:?}");
+            assert_eq!(orders.experts(weights), single[i], "{what}");
+            assert_eq!(orders.product(Product { columns: 1, ..product }), single[i], "{what}");
+            assert_eq!(orders.product(product), several[i], "{what}");
+            assert_eq!(orders.product(Product { rows: 66, ..product }), single[i], "tinyBLAS takes rows by four: {what}");
+        }
+        // It is not tried again with a copy of activations where none is made.
+        let gaps = Product { weights: Number::F32, k: 64, rows: 64, columns: 4, is_contiguous: false };
+        assert_eq!(orders.product(gaps), single[2], "{features:?}");
     }
 }

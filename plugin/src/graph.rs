@@ -2,11 +2,12 @@
 
 use std::ffi::{c_int, c_void};
 
-use unweight::kernel::{Order, prepared_bytes};
+use unweight::kernel::{Numbers, Order, prepared_bytes};
 
 use crate::host::cpu::{self, Cpu};
 use crate::host::ggml::*;
 use crate::host::log;
+use crate::host::orders::Product;
 use crate::host::text::name;
 use crate::ops::experts;
 use crate::ops::job::{Job, Task};
@@ -92,8 +93,11 @@ struct Plan<'a> {
     added: Vec<Box<ggml_tensor>>,
     changed: Vec<Changed>,
     /// The vectors that stand prepared at this point of the graph.
-    standing: Option<(*mut ggml_tensor, Order)>,
+    standing: Option<Standing>,
 }
+
+/// Vectors, and what they are prepared for.
+type Standing = (*mut ggml_tensor, Order, Numbers);
 
 /// What of a node is changed, as it was.
 struct Changed {
@@ -167,7 +171,7 @@ impl<'a> Plan<'a> {
     unsafe fn forget_written(&mut self, node: &ggml_tensor) {
         // SAFETY: the caller's promise.
         let writes = |standing: *mut ggml_tensor| unsafe { std::ptr::eq(root(&*standing), root(node)) };
-        if !is_view(node.op) && self.standing.is_some_and(|(standing, _)| writes(standing)) {
+        if !is_view(node.op) && self.standing.is_some_and(|(standing, ..)| writes(standing)) {
             self.standing = None;
         }
     }
@@ -184,13 +188,22 @@ impl<'a> Plan<'a> {
         let (before, task) = match op {
             GGML_OP_GET_ROWS => (None, GetRows::new(rows, second, view).map(Task::GetRows)),
             GGML_OP_MUL_MAT => {
-                let order = cpu::orders().product(rows.extents[0], second.ne[1]);
+                let numbers = rows.weight.numbers();
+                let order = cpu::orders().product(Product {
+                    weights: numbers.original,
+                    k: rows.weight.k(),
+                    rows: rows.extents[0],
+                    columns: second.ne[1],
+                    is_contiguous: second.is_contiguous(),
+                });
                 let several = second.ne[1] > 1;
-                let fresh = several && self.standing != Some((sources[1], order));
+                let wanted = Some((sources[1], order, numbers));
+                let fresh = several && self.standing != wanted;
                 if fresh {
-                    self.standing = Some((sources[1], order));
+                    self.standing = wanted;
                 }
-                let before = fresh.then_some(Task::Prepare(Prepare { order, x: second, prepared: shared }));
+                let before =
+                    fresh.then_some(Task::Prepare(Prepare { order, numbers, x: second, prepared: shared }));
                 let multiply = Multiply::new(rows, second, view, order, several.then_some(shared));
                 (before, multiply.map(Task::Multiply))
             }
@@ -198,7 +211,12 @@ impl<'a> Plan<'a> {
                 self.standing = None;
                 // SAFETY: this operation has three sources.
                 let ids = unsafe { View::of(&*sources[2]) };
-                let steps = experts::steps(rows, [second, ids, view], cpu::orders().experts(), shared);
+                let steps = experts::steps(
+                    rows,
+                    [second, ids, view],
+                    cpu::orders().experts(rows.weight.numbers().original),
+                    shared,
+                );
                 steps.map_or((None, None), |(prepare, multiply)| {
                     (Some(Task::PrepareExperts(prepare)), Some(Task::MultiplyExperts(multiply)))
                 })

@@ -1,6 +1,6 @@
 //! MUL_MAT_ID: each token's vectors with the matrices of the experts that were chosen for it.
 
-use unweight::kernel::{Order, Tensor, scratch_bytes};
+use unweight::kernel::{Numbers, Order, Tensor, scratch_bytes};
 
 use super::chunks::{Chunks, TILE, Thread, chunk_rows};
 use super::prepared::Shared;
@@ -66,6 +66,7 @@ impl Chosen {
 /// Rounds the activations of every column, and clears the columns of no expert.
 pub struct PrepareExperts {
     pub order: Order,
+    pub numbers: Numbers,
     pub x: View,
     pub y: View,
     pub chosen: Chosen,
@@ -80,7 +81,7 @@ impl PrepareExperts {
             // One vector for all slots of a token, or one for each.
             let at = [column.slot % self.x.ne[1], column.token, 0];
             // SAFETY: each column belongs to one thread.
-            unsafe { self.prepared.prepare(self.order, self.x.vector(at), number as u64) };
+            unsafe { self.prepared.prepare(self.order, self.numbers, self.x.vector(at), number as u64) };
         }
         for (_, column) in groups.without.iter().enumerate().filter(|(number, _)| mine(*number)) {
             // SAFETY: as above.
@@ -116,7 +117,7 @@ pub fn steps<'a>(
         && ids.ne == [slots, tokens, 1, 1];
     let chosen = Chosen { ids, experts };
     fits.then_some((
-        PrepareExperts { order, x, y, chosen, prepared },
+        PrepareExperts { order, numbers: weight.numbers(), x, y, chosen, prepared },
         MultiplyExperts { weight, first, order, y, chosen, prepared },
     ))
 }

@@ -1,6 +1,6 @@
 //! MUL_MAT: a compressed matrix, or a stack of them, with F32 vectors.
 
-use unweight::kernel::{Order, Tensor, prepare, prepared_bytes, scratch_bytes};
+use unweight::kernel::{Numbers, Order, Tensor, prepare, prepared_bytes, scratch_bytes};
 
 use super::chunks::{Chunks, Thread, chunk_rows};
 use super::prepared::Shared;
@@ -11,6 +11,7 @@ use crate::weights::Rows;
 /// Rounds the vectors of a tensor, for the products that follow.
 pub struct Prepare {
     pub order: Order,
+    pub numbers: Numbers,
     pub x: View,
     pub prepared: Shared,
 }
@@ -21,7 +22,7 @@ impl Prepare {
         for column in (thread.index..self.x.columns()).step_by(thread.count as usize) {
             let at = [column % n1, column / n1 % n2, column / n1 / n2];
             // SAFETY: each column belongs to one thread.
-            unsafe { self.prepared.prepare(self.order, self.x.vector(at), column) };
+            unsafe { self.prepared.prepare(self.order, self.numbers, self.x.vector(at), column) };
         }
     }
 }
@@ -73,7 +74,7 @@ impl<'a> Multiply<'a> {
                 match self.prepared {
                     None => {
                         if rounded != Some(slice) {
-                            prepare(self.order, self.x.vector([0, i2, i3]), own);
+                            prepare(self.order, self.weight.numbers(), self.x.vector([0, i2, i3]), own);
                             rounded = Some(slice);
                         }
                         self.weight.matvec(

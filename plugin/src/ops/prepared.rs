@@ -1,6 +1,6 @@
 //! Activations, rounded for the products that follow, and shared by the threads.
 
-use unweight::kernel::{Order, prepare, prepared_bytes};
+use unweight::kernel::{Numbers, Order, prepare, prepared_bytes};
 
 /// Rounded activations of several columns, shared by the threads.
 #[derive(Clone, Copy)]
@@ -21,13 +21,13 @@ impl Shared {
 
     /// # Safety
     /// Nobody else may write or read the columns meanwhile.
-    pub unsafe fn prepare(self, order: Order, x: &[f32], column: u64) {
+    pub unsafe fn prepare(self, order: Order, numbers: Numbers, x: &[f32], column: u64) {
         let stride = prepared_bytes(x.len() as u64);
         let start = column as usize * stride;
         assert!(start + stride <= self.len, "a column beyond the prepared ones");
         // SAFETY: inside the buffer, as checked; the caller answers for the others.
         let column = unsafe { std::slice::from_raw_parts_mut(self.start.add(start), stride) };
-        prepare(order, x, column);
+        prepare(order, numbers, x, column);
     }
 
     /// Columns from `column` on.

@@ -34,6 +34,18 @@ impl View {
         self.nb[1] / size_of::<f32>()
     }
 
+    /// True if there are no gaps between the vectors, as `ggml_is_contiguous` has it.
+    pub fn is_contiguous(&self) -> bool {
+        let mut next = size_of::<f32>();
+        for (&extent, &step) in self.ne.iter().zip(&self.nb) {
+            if extent != 1 && step != next {
+                return false;
+            }
+            next *= extent as usize;
+        }
+        true
+    }
+
     fn at(&self, place: [u64; 4]) -> *mut u8 {
         assert!((0..4).all(|d| place[d] < self.ne[d]), "outside a tensor");
         let offset: usize = (0..4).map(|d| place[d] as usize * self.nb[d]).sum();

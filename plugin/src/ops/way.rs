@@ -104,12 +104,18 @@ fn cpu_computes_spelled(node: &ggml_tensor) -> bool {
     let computes = match node.op {
         GGML_OP_MUL_MAT | GGML_OP_MUL_MAT_ID | GGML_OP_GET_ROWS => {
             node.type_ == GGML_TYPE_F32
-                && sources(&node).next().is_some_and(|first| first.nb[0] == size_of::<u16>())
+                && sources(&node).next().is_some_and(|first| first.nb[0] == width(first.type_))
         }
         GGML_OP_CPY => [GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16].contains(&node.type_),
         _ => false,
     };
     computes && cpu::supports(&node)
+}
+
+/// Bytes of a number.
+fn width(ty: ggml_type) -> usize {
+    // SAFETY: types of live tensors are ggml's.
+    unsafe { ggml_type_size(ty) }
 }
 
 /// Each source that is compressed as the CPU would see it, without data.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use unweight::container::gguf::TensorType;
 use unweight::container::rooms::{Carrier, Group, GroupError};
-use unweight::container::shape;
+use unweight::container::{number, shape};
 use unweight::kernel::Tensor;
 
 use super::weight::{Bound, Weight};
@@ -61,11 +61,10 @@ fn find(group: &Group<'static>, name: &'static str) -> Result<Option<Bound>, Str
     };
     let wrong = |what: &dyn std::fmt::Display| format!("tensor {name:?}: {what}");
     let Some(entry) = group.entry(name) else { return Ok(None) };
-    if entry.ty != TensorType::BF16 {
-        return Err(wrong(&format_args!("compressed {} cannot be computed on", entry.ty)));
-    }
+    let original = number(entry.ty)
+        .ok_or_else(|| wrong(&format_args!("compressed {} cannot be computed on", entry.ty)))?;
     let shape = shape(&entry.dims).ok_or_else(|| wrong(&"its shape overflows"))?;
-    let tensor = Tensor::open(located.encoding, located.home, shape.k, &located.pieces)
+    let tensor = Tensor::open(located.encoding, original, located.home, shape.k, &located.pieces)
         .map_err(|error| wrong(&error))?;
     Ok(Some(Bound::Whole(Weight { tensor })))
 }
