@@ -211,37 +211,37 @@ UW_INLINE void sum_block(const uw_number stored, const uw_number element, const 
         }
 }
 
-/* `rows` rows with all columns. The last columns go in blocks of fewer, evenly, so that none runs alone without need. Dots have so many
- * accumulators that only few run side by side, and a single row is rare. */
-UW_INLINE void sum_rows(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, const int rows,
-                        uw_order order, const uint8_t *w, uint64_t w_stride, const uint8_t *x, size_t x_stride, uint64_t columns, uint64_t k,
-                        float *y, size_t y_stride) {
-    const uint64_t most = rows == 1 || accs == 4 ? 1 : accs == 2 ? COLUMNS_AT_ONCE / 2 : COLUMNS_AT_ONCE;
-    for (uint64_t now; columns > 0; columns -= now, x += now * x_stride, y += now * y_stride) {
-        const uint64_t blocks = (columns + most - 1) / most;
-        now = (columns + blocks - 1) / blocks;
-#define BLOCK(columns) sum_block(stored, element, multiply, accs, rows, columns, order, w, w_stride, x, x_stride, k, y, y_stride)
-        if (most == MOST_COLUMNS && now == 6) BLOCK(6);
-        else if (most == MOST_COLUMNS && now == 5) BLOCK(5);
-        else if (most == MOST_COLUMNS && now == 4) BLOCK(4);
-        else if (most >= 3 && now == 3) BLOCK(3);
-        else if (most >= 2 && now == 2) BLOCK(2);
-        else BLOCK(1);
-#undef BLOCK
-    }
+/* A tile of rows with some columns, which stay in the nearest cache meanwhile. Dots have so many accumulators that only few run side by
+ * side; a single row is rare. */
+UW_INLINE void sum_columns(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, const int columns,
+                           uw_order order, const uint8_t *w, uint64_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t k,
+                           float *y, size_t y_stride) {
+    const int most = accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE;
+    for (; rows >= (uint64_t)most; rows -= (uint64_t)most, w += (uint64_t)most * w_stride, y += most)
+        sum_block(stored, element, multiply, accs, most, columns, order, w, w_stride, x, x_stride, k, y, y_stride);
+    for (; rows > 0; rows--, w += w_stride, y++)
+        for (int c = 0; c < columns; c++)
+            sum_block(stored, element, multiply, accs, 1, 1, order, w, w_stride, x + (size_t)c * x_stride, x_stride, k,
+                      y + (size_t)c * y_stride, y_stride);
 }
 
-/* A tile of rows with all columns; a row stands beside `rows` others where there are as many. */
+/* With all columns: the last ones go in blocks of fewer, evenly, so that none runs alone without need. */
 UW_INLINE void sum_tile(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, uw_order order,
                         const uint8_t *w, uint64_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t columns, uint64_t k,
                         float *y, size_t y_stride) {
-    const uint64_t most = accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE;
-    uint64_t r = 0;
-    for (; rows - r >= most; r += most)
-        sum_rows(stored, element, multiply, accs, accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE, order, w + r * w_stride, w_stride, x, x_stride,
-                 columns, k, y + r, y_stride);
-    for (; r < rows; r++)
-        sum_rows(stored, element, multiply, accs, 1, order, w + r * w_stride, w_stride, x, x_stride, columns, k, y + r, y_stride);
+    const uint64_t most = accs == 4 ? 1 : accs == 2 ? COLUMNS_AT_ONCE / 2 : COLUMNS_AT_ONCE;
+    for (uint64_t now; columns > 0; columns -= now, x += now * x_stride, y += now * y_stride) {
+        const uint64_t blocks = (columns + most - 1) / most;
+        now = (columns + blocks - 1) / blocks;
+#define COLUMNS(columns) sum_columns(stored, element, multiply, accs, columns, order, w, w_stride, rows, x, x_stride, k, y, y_stride)
+        if (most == MOST_COLUMNS && now == 6) COLUMNS(6);
+        else if (most == MOST_COLUMNS && now == 5) COLUMNS(5);
+        else if (most == MOST_COLUMNS && now == 4) COLUMNS(4);
+        else if (most >= 3 && now == 3) COLUMNS(3);
+        else if (most >= 2 && now == 2) COLUMNS(2);
+        else COLUMNS(1);
+#undef COLUMNS
+    }
 }
 
 static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
