@@ -15,7 +15,8 @@
  *   multiply_words(w, x, acc)     UW_PAIRS, of a register of words and the activations at x
  *   sum_lanes(fold, v)
  *   FOR_EACH_SUM(order, call)     call(multiply, accs) with what the order has, as constants
- *   TILE_ELEMENT(stored)          what rows consist of while they are multiplied with several columns
+ *   TILE_ELEMENT(original, stored) what rows consist of while a tile of them is multiplied: floats, or words that are widened each time
+ *   TILES_OF_BF16                 1 if that may be UW_BF16, else 0
  *   ROWS_AT_ONCE, COLUMNS_AT_ONCE the largest block of sums that fits the registers
  *   is_ours(order), others(order) who computes which orders
  *
@@ -188,11 +189,12 @@ UW_INLINE void sum_block(const uw_number stored, const uw_number element, const 
                         acc[r][c][a] = multiply_words(load_words(wa + (uint64_t)r * w_stride), xa + (size_t)c * x_stride, acc[r][c][a]);
                 continue;
             }
-            vec wv[ROWS_AT_ONCE];
-            for (int r = 0; r < rows; r++) wv[r] = load_lanes(element, wa + (uint64_t)r * w_stride);
-            for (int c = 0; c < columns; c++) {
-                const vec xv = load_lanes(UW_F32, xa + (size_t)c * x_stride);
-                for (int r = 0; r < rows; r++) acc[r][c][a] = multiply_add(wv[r], xv, acc[r][c][a]);
+            /* Columns wait in registers, of which a block leaves so many and one more. */
+            vec xv[MOST_COLUMNS];
+            for (int c = 0; c < columns; c++) xv[c] = load_lanes(UW_F32, xa + (size_t)c * x_stride);
+            for (int r = 0; r < rows; r++) {
+                const vec wv = load_lanes(element, wa + (uint64_t)r * w_stride);
+                for (int c = 0; c < columns; c++) acc[r][c][a] = multiply_add(wv, xv[c], acc[r][c][a]);
             }
         }
     for (int r = 0; r < rows; r++)
@@ -259,7 +261,7 @@ static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t
     const uint64_t k = piece->k, padded = uw_padded(k), tile = tile_rows(piece, columns);
     const uw_number stored = (uw_number)piece->stored;
     const int pairs = uw_sum_of(order).multiply == UW_PAIRS;
-    const uw_number element = pairs ? UW_BF16 : is_tile(order) ? TILE_ELEMENT(stored) : UW_F32;
+    const uw_number element = pairs ? UW_BF16 : is_tile(order) ? TILE_ELEMENT((uw_number)piece->original, stored) : UW_F32;
     const uint64_t step = uw_step(uw_sum_of(order)), w_stride = padded * uw_width(element);
     for (uint64_t i = 0, rows; i < n; i += rows) {
         rows = n - i < tile ? n - i : tile;
@@ -271,7 +273,7 @@ static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t
 #define CALL(multiply, accs) \
     do { \
         if ((multiply) == UW_PAIRS) TILE(UW_BF16, UW_BF16, UW_PAIRS, accs); \
-        else if ((accs) == 1 && element == UW_BF16) TILE(UW_F16, UW_BF16, multiply, 1); \
+        else if (TILES_OF_BF16 && (accs) == 1 && element == UW_BF16) TILE(UW_F16, UW_BF16, multiply, 1); \
         else if ((accs) == 1 && element == UW_F16) TILE(UW_F16, UW_F16, multiply, 1); \
         else if ((accs) == 1) TILE(UW_F16, UW_F32, multiply, 1); \
         else TILE(stored, UW_F32, multiply, accs); \
