@@ -326,6 +326,12 @@ UW_INLINE void plain_rows(const uw_number number, const uw_multiply multiply, co
 static void plain_matvec(const void *weights, uw_number number, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y,
                          void *scratch) {
     if (!is_ours(order) || is_tile(order)) {
+        if (is_ours(order) && uw_sum_of(order).multiply == UW_PAIRS) {
+            /* Scalar code takes floats, and needs no more than the first row of scratch. */
+            float *x = (float *)scratch + uw_padded(k);
+            for (uint64_t i = 0; i < k; i++) x[i] = uw_bf16_to_f32(uw_load16((const uint16_t *)prepared + i));
+            prepared = x;
+        }
         others(order)->plain_matvec(weights, number, order, n, k, prepared, y, scratch);
         return;
     }
