@@ -45,7 +45,7 @@ UW_INLINE void words_of(const form f, const uint8_t *high, const uint8_t *low, _
         out[half] = _mm256_unpacklo_epi8(l, h);
         out[half + 2] = _mm256_unpackhi_epi8(l, h);
     }
-    if (f.shift)
+    if (may_be_shifted(f))
         for (int q = 0; q < 4; q++) out[q] = _mm256_sub_epi16(out[q], added(f));
 }
 

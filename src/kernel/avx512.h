@@ -93,7 +93,7 @@ UW_INLINE void words_of(const form f, const uint8_t *high, const uint8_t *low, _
     const __m512i h = load_words(high), l = load_words(low);
     out[0] = _mm512_unpacklo_epi8(l, h);
     out[1] = _mm512_unpackhi_epi8(l, h);
-    if (f.shift)
+    if (may_be_shifted(f))
         for (int half = 0; half < 2; half++) out[half] = _mm512_sub_epi16(out[half], added(f));
 }
 
