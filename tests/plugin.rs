@@ -74,7 +74,11 @@ fn orders_follow_the_host() {
             assert_eq!(orders.experts(weights), single[i], "{what}");
             assert_eq!(orders.product(Product { columns: 1, ..product }), single[i], "{what}");
             assert_eq!(orders.product(product), several[i], "{what}");
-            assert_eq!(orders.product(Product { rows: 66, ..product }), single[i], "tinyBLAS takes rows by four: {what}");
+            assert_eq!(
+                orders.product(Product { rows: 66, ..product }),
+                single[i],
+                "tinyBLAS takes rows by four: {what}"
+            );
         }
         // It is not tried again with a copy of activations where none is made.
         let gaps = Product { weights: Number::F32, k: 64, rows: 64, columns: 4, is_contiguous: false };
