@@ -224,7 +224,8 @@ UW_INLINE void put_16(const form f, const uw_number as, const uint8_t *high, con
         else call(UW_FUSED, 4); \
     } while (0)
 /* Words are widened for each block of columns again: they take half the cache. */
-#define TILE_ELEMENT(stored) (stored)
+#define TILE_ELEMENT(original, stored) (stored)
+#define TILES_OF_BF16 1
 
 UW_INLINE int is_ours(uw_order order) { return uw_sum_of(order).lanes == LANES && (HAS_PAIRS || uw_sum_of(order).multiply != UW_PAIRS); }
 UW_INLINE const uw_kernels *others(uw_order order) { return uw_sum_of(order).lanes == LANES ? &uw_kernels_scalar : &uw_kernels_avx2; }
