@@ -26,7 +26,7 @@ fn main() {
                 compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat());
             }
         }
-        Ok("aarch64") => compile("unweight_neon", &["neon.c"], &[]),
+        Ok("aarch64") => compile("unweight_neon", &["neon.c", "neon_plain.c"], &[]),
         _ => {}
     }
 }

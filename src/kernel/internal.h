@@ -39,9 +39,17 @@ extern const uw_kernels uw_kernels_scalar;
 extern const uw_kernels uw_kernels_ssse3, uw_kernels_avx2, uw_kernels_avx512, uw_kernels_avx512bf16;
 #elif defined(__aarch64__)
 extern const uw_kernels uw_kernels_neon;
+extern const uw_kernels uw_kernels_neon_plain; /* what uw_kernels_neon leaves to it: no decoding */
 #endif
 
 #define UW_INLINE static inline __attribute__((always_inline))
+
+/* Values in arrays are registers only if the loops over them are gone early. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 /* Blocks that so many weights fill, the last one perhaps in part. */
 static inline uint64_t uw_blocks(uint64_t weights) { return weights / UW_BLOCK + (weights % UW_BLOCK != 0); }

@@ -24,8 +24,6 @@
 
 #include "rows.h"
 
-/* Accumulators are registers only if the loops over them are gone early. */
-#define UNROLL _Pragma("GCC unroll 8")
 #define UNIT (2 * LANES)
 #define UNITS (UW_BLOCK / UNIT)
 #define MOST_COLUMNS 6
@@ -143,10 +141,9 @@ UW_INLINE void dot_rows(const uw_piece *piece, const form f, const uw_multiply m
         float rest[UW_BLOCK];
         if (left > 0) {
             UW_PREFETCH_LINE(low + UW_PREFETCH);
-            /* At most one step is full. */
-            if (steps > 0)
+            for (uint64_t step = 0; step < steps; step += whole_step)
                 UNROLL for (int u = 0; u < units_of(multiply, accs); u++) {
-                    const uint64_t at = UNIT * (uint64_t)u;
+                    const uint64_t at = step + UNIT * (uint64_t)u;
                     accumulate(f.stored, multiply, words_of_unit(f, high + at, low + at), lower + lower_width * at, xb + width * at,
                                acc + u * accs_of_unit(multiply));
                 }
