@@ -2,8 +2,8 @@
 //! tests/neon.sh runs them on an emulated machine. It is written to `$UNWEIGHT_CASES`, or else to a temporary
 //! file, and read back in either case.
 //!
-//! One case after the other, in little-endian order: k, rows, the encoding's id and the piece's length as u64, the
-//! piece, the home, zeros up to a multiple of 8, the weights, zeros up to a multiple of 8.
+//! One case after the other, in little-endian order: k, rows, the kind of the original's numbers, the encoding's id and the piece's
+//! length as u64, the piece, the home, zeros up to a multiple of 8, the original weights, zeros up to a multiple of 8.
 
 mod samples;
 
@@ -11,14 +11,16 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use samples::Coded;
+use samples::{Coded, ways};
 use unweight::codec::{Encoding, Number, oracle};
 
 const ROW_LENGTHS: [u64; 18] =
     [1, 8, 31, 63, 64, 65, 96, 128, 172, 200, 576, 960, 1088, 2048, 2080, 4096, 4160, 8300];
 const MOST_WEIGHTS: u64 = 40_000;
+/// In a case of each way to store an original.
+const MOST_WEIGHTS_OF_A_WAY: u64 = 12_000;
 
-/// Weights by their exponents, most often `top` and each below it half as often. Of 1024, `zeros` are zero and
+/// BF16 weights by their exponents, most often `top` and each below it half as often. Of 1024, `zeros` are zero and
 /// `wild` may be anything.
 #[derive(Clone, Copy)]
 struct Kind {
@@ -56,56 +58,74 @@ const KINDS: [Kind; 15] = {
     ]
 };
 
-fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u16> {
+fn weights(n: u64, kind: Kind, seed: u64) -> Vec<u8> {
     let mut next = samples::random(seed);
     let special = [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7F81, 0xFFFF, 0x7F7F, 0x0080];
-    (0..n)
-        .map(|_| {
-            let bits = next();
-            let drawn = (bits >> 40) as u32 % 1024;
-            if drawn >= 1024 - kind.zeros {
-                return 0;
-            }
-            if drawn >= kind.wild {
-                let exponent = kind.top - (bits >> 20 & 0xFFFF).trailing_ones().min(kind.spread) as u16;
-                return bits as u16 & 0x807F | exponent << 7;
-            }
-            *special.get((bits >> 32) as usize % 32).unwrap_or(&(bits as u16))
-        })
-        .collect()
+    let mut weight = || {
+        let bits = next();
+        let drawn = (bits >> 40) as u32 % 1024;
+        if drawn >= 1024 - kind.zeros {
+            return 0;
+        }
+        if drawn >= kind.wild {
+            let exponent = kind.top - (bits >> 20 & 0xFFFF).trailing_ones().min(kind.spread) as u16;
+            return bits as u16 & 0x807F | exponent << 7;
+        }
+        *special.get((bits >> 32) as usize % 32).unwrap_or(&(bits as u16))
+    };
+    (0..n).flat_map(|_| weight().to_le_bytes()).collect()
+}
+
+fn coded(original: Number, weights: &[u8], k: u64, encoding: Encoding) -> Coded {
+    let coded = Coded::new(original, weights, k, encoding, &[]);
+    assert_eq!(coded.decode().unwrap(), weights);
+    coded
 }
 
 fn case(k: u64, rows: u64, kind: Kind) -> Coded {
     let weights = weights(k * rows, kind, k ^ u64::from(kind.wild) << 32 ^ u64::from(kind.top) << 48);
-    let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-    let coded = Coded::new(Number::Bf16, &bytes, k, kind.encoding, &[]);
-    assert_eq!(coded.decode().unwrap(), bytes);
-    coded
+    coded(Number::Bf16, &weights, k, kind.encoding)
+}
+
+/// Of 256 weights, `wild` may be anything.
+fn case_of_way(k: u64, rows: u64, (encoding, original): (Encoding, Number), wild: u32, seed: u64) -> Coded {
+    let weights = samples::weights(original, encoding.stored(), (k * rows) as usize, wild, seed);
+    coded(original, &weights, k, encoding)
+}
+
+fn corrupt(case: &Coded, seed: u64) -> Coded {
+    let mut corrupt = case.clone();
+    corrupt.corrupt(seed);
+    corrupt
 }
 
 fn cases() -> Vec<Coded> {
     let mut cases = Vec::new();
     let mut rows = [1, 40, 7, 2, 16, 5, 33, 3, 8, 19, 4].into_iter().cycle();
     for k in ROW_LENGTHS {
+        let mut rows = |most: u64| rows.next().unwrap().min((most / k).max(1));
         for kind in KINDS {
-            let rows = rows.next().unwrap().min((MOST_WEIGHTS / k).max(1));
-            let case = case(k, rows, kind);
+            let case = case(k, rows(MOST_WEIGHTS), kind);
             if kind.wild > 0 {
-                let mut corrupt = case.clone();
-                corrupt.corrupt(k + rows);
-                cases.push(corrupt);
+                cases.push(corrupt(&case, k + case.pieces[0].0));
             }
             cases.push(case);
         }
+        let drawn = [(0, 0), (1, 3), (0, 40), (1, 0), (1, 40)].into_iter().cycle().skip(k as usize % 5);
+        for (way, (seed, wild)) in ways().zip(drawn) {
+            let case = case_of_way(k, rows(MOST_WEIGHTS_OF_A_WAY), way, wild, k * 2 + seed);
+            cases.extend([corrupt(&case, k), case]);
+        }
     }
-    // Rows to count instructions with.
-    cases.push(case(2048, 40, KINDS[0]));
+    // Of each way, rows to count instructions with.
+    cases.extend(ways().map(|way| case_of_way(2048, 40, way, 0, 0)));
     cases
 }
 
 fn write(case: &Coded, out: &mut Vec<u8>) {
     let [(rows, piece)] = &case.pieces[..] else { panic!("one piece") };
-    let numbers = [case.k, *rows, u64::from(case.encoding.id()), piece.len() as u64];
+    let (original, encoding) = (case.original as u64, u64::from(case.encoding.id()));
+    let numbers = [case.k, *rows, original, encoding, piece.len() as u64];
     out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     out.extend_from_slice(piece);
     out.extend_from_slice(&case.home);
@@ -123,8 +143,12 @@ fn take<'a>(bytes: &mut &'a [u8], n: u64) -> &'a [u8] {
 #[test]
 fn case_file() {
     let cases = cases();
-    let shifts: Vec<u8> = cases.iter().map(|case| case.pieces[0].1[25]).collect();
-    assert!(shifts.contains(&0) && shifts.contains(&1), "exponents are stored in both ways");
+    // With 16 high bytes in a palette, both ways cover all exponents.
+    for (encoding, original) in ways().filter(|(encoding, _)| !encoding.name().ends_with("16")) {
+        let here = cases.iter().filter(|case| (case.encoding, case.original) == (encoding, original));
+        let shifts: Vec<u8> = here.map(|case| case.pieces[0].1[25]).collect();
+        assert!(shifts.contains(&0) && shifts.contains(&1), "exponents are stored in both ways");
+    }
 
     let temporary = tempfile::tempdir().unwrap();
     let path =
@@ -138,15 +162,14 @@ fn case_file() {
     let mut left = &bytes[..];
     for case in &cases {
         let mut number = || u64::from_le_bytes(take(&mut left, 8).try_into().unwrap());
-        let (k, rows, id, len) = (number(), number(), number(), number());
-        assert_eq!((k, rows, id), (case.k, case.pieces[0].0, u64::from(case.encoding.id())));
-        let piece = take(&mut left, len);
-        let home = &take(&mut left, (k * rows).next_multiple_of(8))[..(k * rows) as usize];
-        let weights = &take(&mut left, (2 * k * rows).next_multiple_of(8))[..(2 * k * rows) as usize];
-        assert_eq!(
-            oracle::decode_anything(home, &[(rows, piece)], case.encoding, Number::Bf16, k).unwrap(),
-            weights
-        );
+        let (k, rows, original, id, len) = (number(), number(), number(), number(), number());
+        assert_eq!((k, rows, original), (case.k, case.pieces[0].0, case.original as u64));
+        assert_eq!(id, u64::from(case.encoding.id()));
+        let mut aligned = |n: u64| &take(&mut left, n.next_multiple_of(8))[..n as usize];
+        let piece = aligned(len);
+        let (home, weights) = (aligned(k * rows), aligned(case.original.bytes() * k * rows));
+        let decoded = oracle::decode_anything(home, &[(rows, piece)], case.encoding, case.original, k);
+        assert_eq!(decoded.unwrap(), weights);
     }
     assert!(left.is_empty());
 }

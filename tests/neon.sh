@@ -28,27 +28,46 @@ mapfile -t defines < <(
 (
   cd "$root/src/kernel"
   "$compiler" -O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -static "${defines[@]}" -I. \
-    piece.c scalar.c dispatch.c neon.c ../../tests/tools/kernel_check.c -o "$work/check" -lm
+    piece.c scalar.c dispatch.c neon*.c ../../tests/tools/kernel_check.c -o "$work/check" -lm
 )
 
 step=-singlestep
 if "$emulator" -help | grep -q one-insn-per-tb; then step=-one-insn-per-tb; fi
 
-# instructions WHAT ROWS: how many each function takes, from a trace of single steps.
+# instructions WHAT ORIGINAL ENCODING ROWS: how many each function takes, from a trace of single steps.
 instructions() {
-  "$emulator" "$step" -d nochain,exec -D "$work/trace" "$work/check" count "$1" neon "$2" "$work/cases"
+  "$emulator" "$step" -d nochain,exec -D "$work/trace" "$work/check" count "$1" neon "$2" "$3" "$4" "$work/cases"
   awk '/^Trace/ { n[$NF]++ } END { for (name in n) print name, n[name] }' "$work/trace" | sort
 }
 
-# What 40 rows of 2048 weights take more than 8 do.
-echo "== Instructions per 64 weights of 3-bit codes, UW_DOT_PLAIN"
-for what in decode dot columns plain; do
-  instructions "$what" 8 >"$work/few"
-  instructions "$what" 40 >"$work/many"
-  join -a 2 -e 0 -o 0,1.2,2.2 "$work/few" "$work/many" | awk -v what="$what" '
+# count WHAT ORIGINAL ENCODING: what 40 rows of 2048 weights take more than 8 do.
+count() {
+  instructions "$1" "$2" "$3" 8 >"$work/few"
+  instructions "$1" "$2" "$3" 40 >"$work/many"
+  join -a 2 -e 0 -o 0,1.2,2.2 "$work/few" "$work/many" | awk -v what="$1" '
+    BEGIN { columns["columns"] = " (4)"; columns["tile"] = " (6)" }
     { more = ($3 - $2) / (32 * 2048 / 64); all += more; if (more >= 0.5) parts = parts sprintf("  %s %.1f", $1, more) }
-    END { printf "%-8s %6.1f %s\n", what (what == "columns" ? " (4)" : ""), all, parts }'
-done
+    END { printf "  %-12s %6.1f %s\n", what columns[what], all, parts }'
+}
+
+# Numbers as uw_number counts them.
+echo "== Instructions per 64 weights"
+while read -r original encoding name; do
+  echo "$name"
+  for what in decode dot columns tile plain; do
+    # ggml has no tiles of BF16 on ARM.
+    if [ "$what $original" != "tile 0" ]; then count "$what" "$original" "$encoding"; fi
+  done
+done <<'WAYS'
+0 1 BF16, 3-bit codes
+0 2 BF16, 4-bit codes
+1 1 F16 stored as BF16
+1 3 F16
+2 1 F32 stored as BF16
+2 3 F32 stored as F16
+2 4 F32, 3-bit codes
+2 5 F32, 4-bit codes
+WAYS
 
 echo "== Checking"
 status=0
