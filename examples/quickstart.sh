@@ -2,7 +2,7 @@
 # Builds everything, compresses a model, and has it answer a question in stock llama.cpp from the original and from the compressed
 # file; prints both answers, sizes, memory and speed.
 #   examples/quickstart.sh                 with a small chat model that is downloaded (93 MB)
-#   examples/quickstart.sh MODEL.gguf      with a BF16 model of yours; the compressed file is written beside it
+#   examples/quickstart.sh MODEL.gguf      with a full-precision model of yours; the compressed file is written beside it
 # The first run builds llama.cpp, which takes about ten minutes on two cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -2,12 +2,18 @@
 # Small models of many architectures (tests/data/architectures.txt): each is converted, verified and run in stock llama.cpp, where it must
 # give the original's logits bit for bit; so must the original when the plugin is merely loaded. What stock llama.cpp itself cannot load
 # or run is skipped, with its reason.
-#   tests/architectures.sh [NAME...]   all, or only these
+#   tests/architectures.sh [NAME...]             all, or only these
+#   tests/architectures.sh --in KIND [NAME...]   with matrices of this kind (tests/tools/small_model.cpp)
 set -euo pipefail
 # shellcheck source=tools/checks.sh
 . "$(dirname "$0")/tools/checks.sh"
 at_least=45 # architectures that must have run
 declare -A ran
+kind=
+if [ "${1:-}" = --in ]; then
+  kind=/$2
+  shift 2
+fi
 
 # The last thing that a program said before it failed, without progress bars and notes.
 reason() { grep -v -e '^\.*$' -e '^load' "$work/errors" | tail -n 1; }
@@ -33,7 +39,7 @@ check() {
   elif ! { runs "$loaded $logits $original $2" "$work/second" && cmp "$work/first" "$work/second" >>"$work/errors" 2>&1; }; then
     miss "$name: logits of the original with the plugin loaded"
   else
-    ran[${name%%+*}]=1
+    ran[${name%%[+/]*}]=1
     pass "$name, $(percent "$compressed" "$original")"
   fi
 }
@@ -41,7 +47,8 @@ check() {
 build
 echo "== Small models"
 while IFS=$'\t' read -r name arguments; do
-  case " $* " in '  ' | *" $name "*) check "$name" "$arguments" ;; esac
+  case $kind$name in /*/*) continue ;; esac
+  case " $* " in '  ' | *" $name "*) check "$name$kind" "$arguments" ;; esac
 done < <("$tests/tools/small_model.sh" list)
 
 if [ $# -eq 0 ]; then

@@ -20,10 +20,19 @@ declare -A original=([tiny]=$tests/data/tiny-bf16.gguf [tied]=$cache/models/test
 # Another model of which only some tensors differ, and those not in their low bytes.
 "$python" "$tests/tools/rewrite.py" "${original[tied]}" "${original[tuned]}" --negate ffn_
 small glm4+nextn "${original[nextn]}"
-small llama+f32_embeddings "${original[first_multiplied]}"
+small llama+q8_0_embeddings "${original[first_multiplied]}"
+# Models of other kinds than BF16: rows of odd lengths, which sums of each kind end in another way, and experts with such rows.
+kinds=()
+for kind in f16 f32 bf16_in_f16 bf16_in_f32 f16_in_f32; do
+  for name in odd odd_experts; do
+    kinds+=("$name/$kind")
+    original[$name/$kind]=$work/$name-$kind-original.gguf
+    small "llama+$name/$kind" "${original[$name/$kind]}"
+  done
+done
 declare -A compressed
 for name in "${!original[@]}"; do
-  compressed[$name]=$work/$name.gguf
+  compressed[$name]=$work/${name/\//-}.gguf
   "$unweight" convert "${original[$name]}" "${compressed[$name]}"
 done
 
@@ -57,15 +66,15 @@ stops() {
 }
 
 echo "== Stock llama.cpp"
-compare stock "$stock" "$loaded" tiny tied experts large smollm2
+compare stock "$stock" "$loaded" tiny tied experts large smollm2 "${kinds[@]}"
 if [ "$(uname -m)" = x86_64 ]; then
-  for host in x64 sandybridge piledriver haswell skylakex zen4; do
+  for host in x64 sse42 sandybridge ivybridge piledriver haswell skylakex zen4; do
     # A program looks for backends in its own folder: this one has but one.
     folder=$work/$host
     mkdir "$folder"
     cp "$stock/logits" "$stock/libggml-cpu-$host.so" "$folder"
     if "$folder/logits" "${original[tiny]}" >/dev/null 2>"$work/errors"; then
-      compare "stock ($host)" "$folder" "$loaded" tiny tied experts
+      compare "stock ($host)" "$folder" "$loaded" tiny tied experts "${kinds[@]}"
     else
       echo "SKIPPED  stock ($host): this machine cannot run that CPU backend"
     fi
@@ -85,7 +94,10 @@ for mode in mmap none; do
 done
 
 echo "== Parts of weights"
-succeeds "stock: views and other shapes of weights" env "$loaded" "$stock/views" "${compressed[tiny]}" "${original[tiny]}" blk.0.ffn_down.weight
+# views MODEL TENSOR
+views() { succeeds "stock, $1: views and other shapes of weights" env "$loaded" "$stock/views" "${compressed[$1]}" "${original[$1]}" "$2"; }
+views tiny blk.0.ffn_down.weight
+for kind in f16 f32 bf16_in_f16 bf16_in_f32 f16_in_f32; do views "odd/$kind" blk.0.attn_q.weight; done
 
 echo "== Adapters"
 for name in tiny experts; do
@@ -116,7 +128,7 @@ stops "stock without the plugin: rows are looked up first" "$stock/logits ${comp
 stops "stock without the plugin: a product comes first" "$stock/logits ${compressed[first_multiplied]}"
 
 echo "== Patched llama.cpp"
-compare patched "$patched" "" tiny tied experts smollm2
+compare patched "$patched" "" tiny tied experts smollm2 odd/f16 odd/f32
 
 echo "== Programs"
 for build in stock patched; do

@@ -6,7 +6,7 @@ mod chunks;
 mod orders;
 
 use chunks::{Chunks, TILE, Thread, chunk_rows};
-use orders::Orders;
+use orders::{Orders, Product};
 use unweight::codec::Number;
 use unweight::kernel::Order;
 
@@ -45,16 +45,28 @@ fn chunks_are_whole_tiles_and_enough_for_all_threads() {
     }
 }
 
+/// The orders of a CPU backend that reports these features.
+fn orders(features: &[&str]) -> Orders {
+    Orders::from_features(&features.iter().map(|&feature| feature.to_owned()).collect::<Vec<_>>())
+}
+
+/// One that tinyBLAS takes wherever it takes any.
+fn product(weights: Number) -> Product {
+    Product { weights, k: 64, rows: 64, columns: 4, is_contiguous: true }
+}
+
 #[test]
 fn orders_follow_the_host() {
     use Order::*;
-    // By the kind of the weights: of single columns, and of several.
+    // For BF16, F16 and F32 weights: of single columns, and of several.
     type Kinds = [Order; 3];
-    let cases: [(&[&str], Kinds, Kinds); 9] = [
+    let cases: [(&[&str], Kinds, Kinds); 11] = [
         (&["LLAMAFILE"], [Plain; 3], [Plain; 3]),
         (&["SSE3", "LLAMAFILE"], [Plain, F16Sse3, F32Sse3], [Plain, F16Sse3, F32Sse3]),
         (&["NEON", "ARM_FMA", "LLAMAFILE"], [Plain, F16Neon, F32Neon], [Plain, TileNeon, TileNeon]),
+        (&["NEON", "ARM_FMA"], [Plain, F16Neon, F32Neon], [Plain, F16Neon, F32Neon]),
         (&["SSE3", "AVX", "LLAMAFILE"], [Bf16Avx, F16Avx, F32Avx], [Bf16Avx, F16Avx, TileAvx]),
+        (&["SSE3", "AVX", "F16C", "LLAMAFILE"], [Bf16Avx, F16Avx, F32Avx], [Bf16Avx, TileAvx, TileAvx]),
         (&["AVX", "F16C", "FMA", "LLAMAFILE"], [Bf16Avx2, F16Fma, F32Fma], [Bf16Avx2, TileFma, TileFma]),
         (&["AVX", "AVX2", "F16C", "FMA", "LLAMAFILE"], [Bf16Avx2, F16Fma, F32Fma], [TileFma; 3]),
         (&["AVX", "AVX2", "F16C", "FMA"], [Bf16Avx2, F16Fma, F32Fma], [Bf16Avx2, F16Fma, F32Fma]),
@@ -66,18 +78,44 @@ fn orders_follow_the_host() {
         ),
     ];
     for (features, single, several) in cases {
-        let features: Vec<String> = features.iter().map(|&feature| feature.to_owned()).collect();
-        let orders = Orders::from_features(&features);
-        for (i, weights) in Number::ALL.into_iter().enumerate() {
-            let product = Product { weights, k: 64, rows: 64, columns: 4, is_contiguous: true };
-            let what = format!("{features:?} {weights:?}");
-            assert_eq!(orders.experts(weights), single[i], "{what}");
-            assert_eq!(orders.product(Product { columns: 1, ..product }), single[i], "{what}");
-            assert_eq!(orders.product(product), several[i], "{what}");
-            assert_eq!(orders.product(Product { rows: 66, ..product }), single[i], "tinyBLAS takes rows by four: {what}");
+        let orders = orders(features);
+        for weights in Number::ALL {
+            let (single, several) = (single[weights as usize], several[weights as usize]);
+            let order = |change: fn(&mut Product)| {
+                let mut product = product(weights);
+                change(&mut product);
+                orders.product(product)
+            };
+            let what = format!("{features:?}, {weights:?}");
+            assert_eq!(orders.experts(weights), single, "{what}");
+            assert_eq!(order(|_| ()), several, "{what}");
+            assert_eq!(order(|product| product.columns = 1), single, "{what}");
+            assert_eq!(order(|product| product.rows = 66), single, "tinyBLAS takes rows by four: {what}");
         }
-        // It is not tried again with a copy of activations where none is made.
-        let gaps = Product { weights: Number::F32, k: 64, rows: 64, columns: 4, is_contiguous: false };
-        assert_eq!(orders.product(gaps), single[2], "{features:?}");
     }
+}
+
+#[test]
+fn activations_that_are_not_copied_stay_apart() {
+    let gaps = |weights| Product { is_contiguous: false, ..product(weights) };
+    let haswell = orders(&["AVX", "AVX2", "F16C", "FMA", "LLAMAFILE"]);
+    assert_eq!(haswell.product(gaps(Number::Bf16)), Order::TileFma);
+    assert_eq!(haswell.product(gaps(Number::F16)), Order::TileFma);
+    assert_eq!(haswell.product(gaps(Number::F32)), Order::F32Fma);
+    let arm = orders(&["NEON", "LLAMAFILE"]);
+    assert_eq!(arm.product(gaps(Number::F16)), Order::F16Neon);
+    assert_eq!(arm.product(gaps(Number::F32)), Order::F32Neon);
+}
+
+#[test]
+fn tinyblas_on_arm_takes_less() {
+    let arm = orders(&["NEON", "LLAMAFILE"]);
+    let order = |weights, k, columns| arm.product(Product { k, columns, ..product(weights) });
+    assert_eq!([2, 3, 4].map(|columns| order(Number::F16, 64, columns)), [Order::TileNeon; 3]);
+    assert_eq!(
+        [2, 3, 4].map(|columns| order(Number::F32, 64, columns)),
+        [Order::F32Neon, Order::F32Neon, Order::TileNeon]
+    );
+    assert_eq!(order(Number::F16, 66, 4), Order::F16Neon);
+    assert_eq!(order(Number::F32, 66, 4), Order::F32Neon);
 }

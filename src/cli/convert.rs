@@ -1,23 +1,26 @@
 //! `convert`: an original becomes a converted file.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
-use unweight::convert::{Note, Report, Stored, convert, forecast};
+use unweight::codec::Number;
+use unweight::container;
+use unweight::convert::{Note, Report, Source, Stored, convert, forecast};
 use unweight::selection::Group;
 
-use super::naming;
+use super::numbers::{self, Compressed};
 use super::progress::{Bar, size};
 use super::table::{self, percent};
+use super::{naming, quantized};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The GGUF file to compress
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write [default: beside IN, its name ending in -BF16_UW.gguf]
+    /// The file to write [default: beside IN; Model-F16.gguf becomes Model-F16_UW.gguf]
     #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
     /// Replace OUT if it exists
@@ -31,15 +34,38 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = Bar::default();
     if arguments.dry_run {
-        let report = forecast(&arguments.input, &progress)?;
-        progress.finish();
-        return print(&report);
+        return dry_run(&arguments.input, &progress);
     }
-    let target = arguments.output.clone().unwrap_or_else(|| naming::converted(&arguments.input));
+    let target = match &arguments.output {
+        Some(output) => output.clone(),
+        None => naming::converted(&arguments.input, || most(&arguments.input))?,
+    };
     let report = convert(&arguments.input, &target, arguments.force, &progress)?;
     progress.finish();
     writeln!(stdout(), "{}: {}, verified", target.display(), sizes(&report))?;
     notes(&report)
+}
+
+/// What most of a file's weights are, in bytes; BF16 where none are of full precision.
+fn most(input: &Path) -> Result<Number> {
+    let source = Source::open(input)?;
+    let gguf = source.parse()?;
+    let bytes = |number| -> u64 {
+        let such = gguf.tensors.iter().filter(|tensor| container::number(tensor.ty) == Some(number));
+        such.map(|tensor| tensor.len).sum()
+    };
+    Ok(Number::ALL.into_iter().rev().max_by_key(|&number| bytes(number)).unwrap_or(Number::Bf16))
+}
+
+/// What would be saved, and what cannot be.
+fn dry_run(input: &Path, progress: &Bar) -> Result<()> {
+    let report = forecast(input, progress);
+    progress.finish();
+    if let Ok(report) = &report {
+        print(report)?;
+    }
+    quantized::print(&Source::open(input)?.parse()?)?;
+    report.map(drop).map_err(Into::into)
 }
 
 fn sizes(report: &Report) -> String {
@@ -100,6 +126,16 @@ fn print(report: &Report) -> Result<()> {
     }
     row(&mut table, "total", &of(None));
     table::align(&mut table, 1, CellAlignment::Right);
-    writeln!(stdout(), "{table}\nfile: {}, as far as can be told before it is written", sizes(report))?;
+    writeln!(stdout(), "{table}")?;
+    let compressed = report.tensors.iter().filter_map(|tensor| {
+        Some(Compressed {
+            ty: tensor.ty,
+            number: tensor.number?,
+            before: tensor.before,
+            after: tensor.after?,
+        })
+    });
+    numbers::print(compressed)?;
+    writeln!(stdout(), "file: {}, as far as can be told before it is written", sizes(report))?;
     notes(report)
 }

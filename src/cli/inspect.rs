@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use unweight::codec::{Analysis, Encoding, Number};
+use unweight::codec::{Analysis, Encoding};
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{TensorInfo, TensorType};
 use unweight::container::number;
@@ -15,6 +15,7 @@ use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
 use unweight::convert::{Buffers, Opening, Progress, Source, Stage, count, decode};
 use unweight::kernel::Tensor;
 
+use super::numbers::{self, Compressed};
 use super::progress::{Bar, size};
 use super::table::{self, percent};
 
@@ -50,13 +51,18 @@ struct Unweight {
 #[derive(Serialize)]
 struct Row {
     name: String,
+    /// In the original.
     r#type: String,
+    /// Of tensors of full precision: the kind of numbers that they are stored as, or where they are plain, the narrowest that could be.
+    numbers: Option<&'static str>,
+    #[serde(skip)]
+    compressed: Option<Compressed>,
     shape: Vec<u64>,
     encoding: String,
     original_bytes: u64,
     stored_bytes: u64,
     bits_per_weight: f64,
-    /// Of BF16 tensors.
+    /// Of tensors of full precision.
     exponent_entropy: Option<f64>,
     /// Of compressed tensors.
     escapes: Option<u64>,
@@ -140,7 +146,15 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
         total.original_bytes += entry.len;
         total.stored_bytes += tensor.len;
         total.unused_bytes += room_bytes(tensor.ty, &tensor.dims).unwrap_or(0);
+        let stored = coded.numbers().stored;
         tensors.push(Row {
+            numbers: Some(stored.name()),
+            compressed: Some(Compressed {
+                ty: entry.ty,
+                number: stored,
+                before: entry.len,
+                after: stored_bytes,
+            }),
             encoding: Encoding::from_id(located.encoding)
                 .map_or_else(|| located.encoding.to_string(), |known| known.name().to_owned()),
             stored_bytes,
@@ -185,6 +199,8 @@ impl Row {
             original_bytes: bytes,
             stored_bytes: bytes,
             bits_per_weight: bits(bytes, tensor.dims.elements().unwrap_or(0)),
+            numbers: analysis.as_ref().map(|analysis| analysis.narrowest().name()),
+            compressed: None,
             exponent_entropy: analysis.map(|analysis| analysis.entropy()),
             escapes: None,
         }
@@ -192,10 +208,8 @@ impl Row {
 }
 
 fn analyse_plain(source: &Source, ty: TensorType, range: Range<u64>) -> Result<Option<Analysis>> {
-    if ty != TensorType::BF16 {
-        return Ok(None);
-    }
-    let mut analysis = Analysis::new(Number::Bf16);
+    let Some(original) = number(ty) else { return Ok(None) };
+    let mut analysis = Analysis::new(original);
     source.windows(range, |bytes| {
         count(&mut analysis, bytes);
         Ok(())
@@ -215,7 +229,7 @@ fn print(report: &Report) -> Result<()> {
         let weights: u64 = row.shape.iter().product();
         table.add_row([
             row.name.clone(),
-            row.r#type.clone(),
+            row.numbers.map_or_else(|| row.r#type.clone(), |numbers| numbers::name(numbers, &row.r#type)),
             shape.join(" x "),
             row.encoding.clone(),
             format!("{:.2}", row.bits_per_weight),
@@ -224,7 +238,7 @@ fn print(report: &Report) -> Result<()> {
         ]);
     }
     table::align(&mut table, 4, CellAlignment::Right);
-    let mut out = stdout().lock();
+    let mut out = stdout();
     writeln!(out, "{table}\n")?;
     let (total, file) = (&report.total, size(report.file_bytes));
     let Some(unweight) = &report.unweight else {
@@ -241,6 +255,7 @@ fn print(report: &Report) -> Result<()> {
         total.bits_per_weight.unwrap_or(0.0),
         size(total.unused_bytes)
     )?;
+    numbers::print(report.tensors.iter().filter_map(|row| row.compressed))?;
     match (unweight.original_bytes, &unweight.original_blake3) {
         (Some(before), Some(blake3)) => {
             let saved = percent(before.saturating_sub(report.file_bytes), before);

@@ -4,7 +4,9 @@ mod bench;
 mod convert;
 mod inspect;
 mod naming;
+mod numbers;
 mod progress;
+mod quantized;
 mod restore;
 mod table;
 mod verify;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Makes BF16 GGUF models about 30 % smaller without changing one bit of them.
+/// Makes full-precision GGUF models smaller without changing one bit of them: BF16 by 30 %, F32 that was BF16 by 65 %.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
@@ -29,7 +31,7 @@ const EXIT_CODES: &str =
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Write the compressed form of a BF16 GGUF file
+    /// Write the compressed form of a GGUF file with BF16, F16 or F32 weights
     Convert(convert::Arguments),
     /// Give back the original file, byte for byte
     Restore(restore::Arguments),

@@ -4,24 +4,30 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use unweight::codec::Number;
 use unweight::convert::shards::{number_len, split_ending};
 
-const FROM: &[u8] = b"BF16";
-const TO: &[u8] = b"BF16_UW";
-
 /// By the naming convention of GGUF, the encoding stands last, or before the number of a shard: `Model-BF16.gguf` becomes
-/// `Model-BF16_UW.gguf` in the same folder. Names are bytes, of whatever encoding.
-pub fn converted(original: &Path) -> PathBuf {
+/// `Model-BF16_UW.gguf` in the same folder. Names are bytes, of whatever encoding. `number`: what the weights are, asked where the name does
+/// not say.
+pub fn converted<E>(original: &Path, number: impl FnOnce() -> Result<Number, E>) -> Result<PathBuf, E> {
     let name = original.file_name().unwrap_or_default().as_bytes();
     let (stem, _) = split_ending(name);
     let (stem, shard) = stem.split_at(stem.len() - number_len(stem));
-    let (base, has_type) = match stem.len().checked_sub(FROM.len()).map(|at| stem.split_at(at)) {
-        Some((base, end)) if end.eq_ignore_ascii_case(FROM) => (trim(base), true),
-        _ => (stem, false),
+    let said = Number::ALL.into_iter().find_map(|number| Some((number, before(stem, number.name())?)));
+    let (number, base) = match said {
+        Some((number, base)) => (number, trim(base)),
+        None => (number()?, stem),
     };
-    let dash: &[u8] = if base.is_empty() && has_type { b"" } else { b"-" };
-    let name = [base, dash, TO, shard, b".gguf"].concat();
-    original.with_file_name(OsString::from_vec(name))
+    let dash: &[u8] = if base.is_empty() && said.is_some() { b"" } else { b"-" };
+    let name = [base, dash, number.name().as_bytes(), b"_UW", shard, b".gguf"].concat();
+    Ok(original.with_file_name(OsString::from_vec(name)))
+}
+
+/// What stands before an ending, in whatever case that is; `None` where there is none. BF16 is asked for before F16, which it ends with.
+fn before<'a>(name: &'a [u8], ending: &str) -> Option<&'a [u8]> {
+    let (base, end) = name.split_at(name.len().checked_sub(ending.len())?);
+    end.eq_ignore_ascii_case(ending.as_bytes()).then_some(base)
 }
 
 /// Without the separator at the end.
@@ -32,25 +38,43 @@ fn trim(base: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::ffi::OsStr;
 
     use super::*;
+
+    fn named(path: &Path, number: Number) -> PathBuf {
+        converted(path, || Ok::<_, Infallible>(number)).unwrap()
+    }
 
     #[test]
     fn names_follow_the_convention() {
         for (from, to) in [
             ("dir/Model-BF16.gguf", "dir/Model-BF16_UW.gguf"),
             ("Model-BF16.GGUF", "Model-BF16_UW.gguf"),
+            ("Model-F16.gguf", "Model-F16_UW.gguf"),
+            ("Model-F32.gguf", "Model-F32_UW.gguf"),
             ("model.bf16.gguf", "model-BF16_UW.gguf"),
-            ("model.gguf", "model-BF16_UW.gguf"),
+            ("model.f16.gguf", "model-F16_UW.gguf"),
+            ("model_fp32.gguf", "model_fp32-F32_UW.gguf"),
+            ("model.gguf", "model-F32_UW.gguf"),
             ("bf16.gguf", "BF16_UW.gguf"),
+            ("f16.gguf", "F16_UW.gguf"),
             ("ggml-model-bf16", "ggml-model-BF16_UW.gguf"),
             ("M-BF16-00001-of-00003.gguf", "M-BF16_UW-00001-of-00003.gguf"),
-            ("é.gguf", "é-BF16_UW.gguf"),
+            ("M-F16-00001-of-00003.gguf", "M-F16_UW-00001-of-00003.gguf"),
+            ("é.gguf", "é-F32_UW.gguf"),
         ] {
-            assert_eq!(converted(Path::new(from)), Path::new(to));
+            assert_eq!(named(Path::new(from), Number::F32), Path::new(to));
         }
         let odd = Path::new(OsStr::from_bytes(b"\xFF-BF16.gguf"));
-        assert_eq!(converted(odd), Path::new(OsStr::from_bytes(b"\xFF-BF16_UW.gguf")));
+        assert_eq!(named(odd, Number::F16), Path::new(OsStr::from_bytes(b"\xFF-BF16_UW.gguf")));
+    }
+
+    #[test]
+    fn a_name_that_says_it_is_believed() {
+        let ask = || Err("asked");
+        assert!(converted(Path::new("Model-f32.gguf"), ask).is_ok());
+        assert_eq!(converted(Path::new("Model.gguf"), ask), Err("asked"));
     }
 }

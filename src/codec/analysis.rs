@@ -147,6 +147,11 @@ impl Analysis {
         }
     }
 
+    /// The narrowest kind of numbers that all weights are.
+    pub fn narrowest(&self) -> Number {
+        Number::ALL.into_iter().find(|&number| self.fits(number)).unwrap_or(self.original)
+    }
+
     /// Shannon entropy of the exponents, in bits per weight: what no code that takes them one by one can beat.
     pub fn entropy(&self) -> f64 {
         let total = self.weights() as f64;

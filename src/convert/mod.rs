@@ -37,9 +37,9 @@ pub use progress::{Progress, Stage};
 pub use source::Source;
 pub use survey::count;
 
-use crate::codec::Encoder;
+use crate::codec::{Encoder, Number};
 use crate::container::converted::is_converted;
-use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::gguf::{Gguf, TensorInfo, TensorType};
 use crate::container::layout::{LayoutError, Need};
 use crate::selection::{Selection, is_known};
 use error::In;
@@ -65,6 +65,10 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     pub name: String,
+    /// Type in the original.
+    pub ty: TensorType,
+    /// What its weights are stored as, if it is compressed.
+    pub number: Option<Number>,
     /// Bytes in the original.
     pub before: u64,
     /// Bytes expected in the converted file, if it is compressed.
@@ -129,6 +133,8 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
     let tensors = gguf.tensors.iter().zip(&survey.encoders);
     let stored = |(tensor, encoder): (&TensorInfo, &Option<(Encoder, Need)>)| Stored {
         name: tensor.name.to_owned(),
+        ty: tensor.ty,
+        number: encoder.as_ref().map(|(encoder, _)| encoder.encoding.stored()),
         before: tensor.len,
         after: encoder.as_ref().map(|(_, need)| tensor.dims.elements().unwrap_or(0) + need.rest),
     };

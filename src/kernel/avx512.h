@@ -93,7 +93,7 @@ UW_INLINE void words_of(const form f, const uint8_t *high, const uint8_t *low, _
     const __m512i h = load_words(high), l = load_words(low);
     out[0] = _mm512_unpacklo_epi8(l, h);
     out[1] = _mm512_unpackhi_epi8(l, h);
-    if (f.shift)
+    if (may_be_shifted(f))
         for (int half = 0; half < 2; half++) out[half] = _mm512_sub_epi16(out[half], added(f));
 }
 
@@ -224,7 +224,8 @@ UW_INLINE void put_16(const form f, const uw_number as, const uint8_t *high, con
         else call(UW_FUSED, 4); \
     } while (0)
 /* Words are widened for each block of columns again: they take half the cache. */
-#define TILE_ELEMENT(stored) (stored)
+#define TILE_ELEMENT(original, stored) (stored)
+#define TILES_OF_BF16 1
 
 UW_INLINE int is_ours(uw_order order) { return uw_sum_of(order).lanes == LANES && (HAS_PAIRS || uw_sum_of(order).multiply != UW_PAIRS); }
 UW_INLINE const uw_kernels *others(uw_order order) { return uw_sum_of(order).lanes == LANES ? &uw_kernels_scalar : &uw_kernels_avx2; }

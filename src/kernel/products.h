@@ -15,7 +15,8 @@
  *   multiply_words(w, x, acc)     UW_PAIRS, of a register of words and the activations at x
  *   sum_lanes(fold, v)
  *   FOR_EACH_SUM(order, call)     call(multiply, accs) with what the order has, as constants
- *   TILE_ELEMENT(stored)          what rows consist of while they are multiplied with several columns
+ *   TILE_ELEMENT(original, stored) what rows consist of while a tile of them is multiplied: floats, or words that are widened each time
+ *   TILES_OF_BF16                 1 if that may be UW_BF16, else 0
  *   ROWS_AT_ONCE, COLUMNS_AT_ONCE the largest block of sums that fits the registers
  *   is_ours(order), others(order) who computes which orders
  *
@@ -185,11 +186,12 @@ UW_INLINE void sum_block(const uw_number stored, const uw_number element, const 
                         acc[r][c][a] = multiply_words(load_words(wa + (uint64_t)r * w_stride), xa + (size_t)c * x_stride, acc[r][c][a]);
                 continue;
             }
-            vec wv[ROWS_AT_ONCE];
-            for (int r = 0; r < rows; r++) wv[r] = load_lanes(element, wa + (uint64_t)r * w_stride);
-            for (int c = 0; c < columns; c++) {
-                const vec xv = load_lanes(UW_F32, xa + (size_t)c * x_stride);
-                for (int r = 0; r < rows; r++) acc[r][c][a] = multiply_add(wv[r], xv, acc[r][c][a]);
+            /* Columns wait in registers, of which a block leaves so many and one more. */
+            vec xv[MOST_COLUMNS];
+            for (int c = 0; c < columns; c++) xv[c] = load_lanes(UW_F32, xa + (size_t)c * x_stride);
+            for (int r = 0; r < rows; r++) {
+                const vec wv = load_lanes(element, wa + (uint64_t)r * w_stride);
+                for (int c = 0; c < columns; c++) acc[r][c][a] = multiply_add(wv, xv[c], acc[r][c][a]);
             }
         }
     for (int r = 0; r < rows; r++)
@@ -208,37 +210,37 @@ UW_INLINE void sum_block(const uw_number stored, const uw_number element, const 
         }
 }
 
-/* `rows` rows with all columns. The last columns go in blocks of fewer, evenly, so that none runs alone without need. Dots have so many
- * accumulators that only few run side by side, and a single row is rare. */
-UW_INLINE void sum_rows(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, const int rows,
-                        uw_order order, const uint8_t *w, uint64_t w_stride, const uint8_t *x, size_t x_stride, uint64_t columns, uint64_t k,
-                        float *y, size_t y_stride) {
-    const uint64_t most = rows == 1 || accs == 4 ? 1 : accs == 2 ? COLUMNS_AT_ONCE / 2 : COLUMNS_AT_ONCE;
-    for (uint64_t now; columns > 0; columns -= now, x += now * x_stride, y += now * y_stride) {
-        const uint64_t blocks = (columns + most - 1) / most;
-        now = (columns + blocks - 1) / blocks;
-#define BLOCK(columns) sum_block(stored, element, multiply, accs, rows, columns, order, w, w_stride, x, x_stride, k, y, y_stride)
-        if (most == MOST_COLUMNS && now == 6) BLOCK(6);
-        else if (most == MOST_COLUMNS && now == 5) BLOCK(5);
-        else if (most == MOST_COLUMNS && now == 4) BLOCK(4);
-        else if (most >= 3 && now == 3) BLOCK(3);
-        else if (most >= 2 && now == 2) BLOCK(2);
-        else BLOCK(1);
-#undef BLOCK
-    }
+/* A tile of rows with some columns, which stay in the nearest cache meanwhile. Dots have so many accumulators that only few run side by
+ * side; a single row is rare. */
+UW_INLINE void sum_columns(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, const int columns,
+                           uw_order order, const uint8_t *w, uint64_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t k,
+                           float *y, size_t y_stride) {
+    const int most = accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE;
+    for (; rows >= (uint64_t)most; rows -= (uint64_t)most, w += (uint64_t)most * w_stride, y += most)
+        sum_block(stored, element, multiply, accs, most, columns, order, w, w_stride, x, x_stride, k, y, y_stride);
+    for (; rows > 0; rows--, w += w_stride, y++)
+        for (int c = 0; c < columns; c++)
+            sum_block(stored, element, multiply, accs, 1, 1, order, w, w_stride, x + (size_t)c * x_stride, x_stride, k,
+                      y + (size_t)c * y_stride, y_stride);
 }
 
-/* A tile of rows with all columns; a row stands beside `rows` others where there are as many. */
+/* With all columns: the last ones go in blocks of fewer, evenly, so that none runs alone without need. */
 UW_INLINE void sum_tile(const uw_number stored, const uw_number element, const uw_multiply multiply, const int accs, uw_order order,
                         const uint8_t *w, uint64_t w_stride, uint64_t rows, const uint8_t *x, size_t x_stride, uint64_t columns, uint64_t k,
                         float *y, size_t y_stride) {
-    const uint64_t most = accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE;
-    uint64_t r = 0;
-    for (; rows - r >= most; r += most)
-        sum_rows(stored, element, multiply, accs, accs == 4 ? ROWS_AT_ONCE - 1 : ROWS_AT_ONCE, order, w + r * w_stride, w_stride, x, x_stride,
-                 columns, k, y + r, y_stride);
-    for (; r < rows; r++)
-        sum_rows(stored, element, multiply, accs, 1, order, w + r * w_stride, w_stride, x, x_stride, columns, k, y + r, y_stride);
+    const uint64_t most = accs == 4 ? 1 : accs == 2 ? COLUMNS_AT_ONCE / 2 : COLUMNS_AT_ONCE;
+    for (uint64_t now; columns > 0; columns -= now, x += now * x_stride, y += now * y_stride) {
+        const uint64_t blocks = (columns + most - 1) / most;
+        now = (columns + blocks - 1) / blocks;
+#define COLUMNS(columns) sum_columns(stored, element, multiply, accs, columns, order, w, w_stride, rows, x, x_stride, k, y, y_stride)
+        if (most == MOST_COLUMNS && now == 6) COLUMNS(6);
+        else if (most == MOST_COLUMNS && now == 5) COLUMNS(5);
+        else if (most == MOST_COLUMNS && now == 4) COLUMNS(4);
+        else if (most >= 3 && now == 3) COLUMNS(3);
+        else if (most >= 2 && now == 2) COLUMNS(2);
+        else COLUMNS(1);
+#undef COLUMNS
+    }
 }
 
 static void matvec(const uw_piece *piece, uw_order order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
@@ -256,7 +258,7 @@ static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t
     const uint64_t k = piece->k, padded = uw_padded(k), tile = tile_rows(piece, columns);
     const uw_number stored = (uw_number)piece->stored;
     const int pairs = uw_sum_of(order).multiply == UW_PAIRS;
-    const uw_number element = pairs ? UW_BF16 : is_tile(order) ? TILE_ELEMENT(stored) : UW_F32;
+    const uw_number element = pairs ? UW_BF16 : is_tile(order) ? TILE_ELEMENT((uw_number)piece->original, stored) : UW_F32;
     const uint64_t step = uw_step(uw_sum_of(order)), w_stride = padded * uw_width(element);
     for (uint64_t i = 0, rows; i < n; i += rows) {
         rows = n - i < tile ? n - i : tile;
@@ -268,7 +270,7 @@ static void matmul(const uw_piece *piece, uw_order order, uint64_t row, uint64_t
 #define CALL(multiply, accs) \
     do { \
         if ((multiply) == UW_PAIRS) TILE(UW_BF16, UW_BF16, UW_PAIRS, accs); \
-        else if ((accs) == 1 && element == UW_BF16) TILE(UW_F16, UW_BF16, multiply, 1); \
+        else if (TILES_OF_BF16 && (accs) == 1 && element == UW_BF16) TILE(UW_F16, UW_BF16, multiply, 1); \
         else if ((accs) == 1 && element == UW_F16) TILE(UW_F16, UW_F16, multiply, 1); \
         else if ((accs) == 1) TILE(UW_F16, UW_F32, multiply, 1); \
         else TILE(stored, UW_F32, multiply, accs); \
@@ -321,6 +323,12 @@ UW_INLINE void plain_rows(const uw_number number, const uw_multiply multiply, co
 static void plain_matvec(const void *weights, uw_number number, uw_order order, uint64_t n, uint64_t k, const void *prepared, float *y,
                          void *scratch) {
     if (!is_ours(order) || is_tile(order)) {
+        if (is_ours(order) && uw_sum_of(order).multiply == UW_PAIRS) {
+            /* Scalar code takes floats, and needs no more than the first row of scratch. */
+            float *x = (float *)scratch + uw_padded(k);
+            for (uint64_t i = 0; i < k; i++) x[i] = uw_bf16_to_f32(uw_load16((const uint16_t *)prepared + i));
+            prepared = x;
+        }
         others(order)->plain_matvec(weights, number, order, n, k, prepared, y, scratch);
         return;
     }

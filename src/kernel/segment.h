@@ -22,21 +22,19 @@ typedef struct form {
 
 #define CODE_BYTES(code_bits) ((code_bits) == 6 ? UW_CODE6_BYTES : (code_bits) == 4 ? UW_CODE4_BYTES : UW_CODE3_BYTES)
 
-/* Calls with the kind and the size of codes as constants, and the shift as given. */
-#define FOR_EACH_KIND(piece, shift, call) \
+/* Calls with the piece's form, of which all is constant but the shift of F16 and F32: to subtract it is little beside the rest. */
+#define FOR_EACH_FORM(piece, call) \
     do { \
+        const int shift = (int)(piece)->shift; \
         if ((piece)->stored == UW_F16) call(((form){UW_F16, 6, shift})); \
         else if ((piece)->stored == UW_F32 && (piece)->code_bits == 3) call(((form){UW_F32, 3, shift})); \
         else if ((piece)->stored == UW_F32) call(((form){UW_F32, 4, shift})); \
-        else if ((piece)->code_bits == 3) call(((form){UW_BF16, 3, shift})); \
-        else call(((form){UW_BF16, 4, shift})); \
+        else if ((piece)->code_bits == 3 && shift) call(((form){UW_BF16, 3, 1})); \
+        else if ((piece)->code_bits == 3) call(((form){UW_BF16, 3, 0})); \
+        else if (shift) call(((form){UW_BF16, 4, 1})); \
+        else call(((form){UW_BF16, 4, 0})); \
     } while (0)
-/* With the shift as a constant too. */
-#define FOR_EACH_FORM(piece, call) \
-    do { \
-        if ((piece)->shift) FOR_EACH_KIND(piece, 1, call); \
-        else FOR_EACH_KIND(piece, 0, call); \
-    } while (0)
+UW_INLINE int may_be_shifted(const form f) { return f.stored != UW_BF16 || f.shift; }
 
 /* Walks rows in order, from any one to any other. */
 typedef struct walk {

@@ -11,7 +11,8 @@ use crate::container::number;
 
 /// Parts of names of tensors that llama.cpp uses in other ways than matrix products and row look-ups. The first part of the list is that
 /// of llama-quantize (`tensor_allows_quantization`, 2026-10), which has to keep its fingers off the same tensors; the second names what
-/// that leaves out because nobody has it in other types than F32 (src/models of the pinned llama.cpp).
+/// that leaves out because nobody has it in other types than F32: what `LLM_TENSOR_INFOS` of the pinned llama.cpp has under other operations,
+/// with two dimensions or more and a name that ends with "weight". What is F32 in every file and hardly worth a thought stays too.
 const USED_OTHERWISE: &[&str] = &[
     "_norm.weight",            // norms: multiplied element by element
     "ffn_gate_inp.weight",     // expert routers: kept precise by everyone, small
@@ -57,6 +58,9 @@ const USED_OTHERWISE: &[&str] = &[
     ".dw.weight",
     "posnet.",
     "channel_mix_lerp_",
+    "_conv_base.weight",
+    // Hyper-connections: small, and F32 in every file.
+    "hc_",
     // Never used by llama.cpp, or not always there:
     "cross_attn_rel_b",
     "masked_embd_centroids",

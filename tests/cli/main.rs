@@ -7,6 +7,7 @@ mod damage;
 mod file;
 mod files;
 mod models;
+mod numbers;
 mod program;
 mod refusals;
 mod reports;

@@ -95,8 +95,7 @@ fn files_that_llama_cpp_would_not_read_compressed() {
 
 #[test]
 fn files_without_matrices_of_full_precision() {
-    let quantized =
-        model("llama", vec![matrix("blk.0.ffn_up.weight", TensorType::from_id(8).unwrap(), &[512, 64])]);
+    let quantized = model("llama", vec![matrix("blk.0.ffn_up.weight", TensorType::Q8_0, &[512, 64])]);
     refused(&quantized, &["nothing to compress", "no matrices of full precision", "quantized"]);
     let mut noise = matrix("blk.0.ffn_up.weight", TensorType::BF16, &[512, 64]);
     let mut next = crate::samples::random(1);

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ops::Range;
 
-use unweight::codec::{Analysis, Chunk, Encoder, Encoding, Number, PieceBuilder, oracle};
+use unweight::codec::{Analysis, Chunk, Encoder, Encoding, PieceBuilder, oracle};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::container::layout::{Layout, LayoutError, Need};
@@ -12,7 +12,7 @@ use unweight::container::restored::{Restored, Tensor};
 use unweight::container::rooms::{
     Entry, FileId, Filling, Free, HEADER_BYTES, Index, Piece, Remainder, Room, RoomHeader, Stored, room_bytes,
 };
-use unweight::container::shape;
+use unweight::container::{number, shape};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Stands in for the BLAKE3 of the original, which only the program looks at.
@@ -45,7 +45,9 @@ impl Coded {
     fn new(gguf: &Gguf, tensor: &TensorInfo, coding: Coding) -> Self {
         let weights = gguf.bytes(tensor);
         let shape = shape(&tensor.dims).unwrap();
-        let encoder = Encoder::forced(&Analysis::of(Number::Bf16, weights), shape, coding.encoding).unwrap();
+        let encoder =
+            Encoder::forced(&Analysis::of(number(tensor.ty).unwrap(), weights), shape, coding.encoding)
+                .unwrap();
         let need =
             Need { rest: encoder.expected_rest(), segments: shape.segments(), optional: coding.optional };
         let (chunk, rest) = (encoder.encode(weights), encoder.whole(weights).1.len() as u64);
@@ -246,7 +248,8 @@ fn tensor(converted: &Converted, tensor: &Tensor) -> Result<Vec<u8>, Box<dyn Err
         None => converted.gguf.bytes(converted.gguf.tensor(tensor.name).unwrap()).to_vec(),
         Some(located) => {
             let encoding = Encoding::from_id(located.encoding).ok_or("an unknown encoding")?;
-            oracle::decode(located.home, &located.pieces, encoding, Number::Bf16, tensor.dims.row())?
+            let original = number(tensor.ty).ok_or("a type that no encoding is for")?;
+            oracle::decode(located.home, &located.pieces, encoding, original, tensor.dims.row())?
         }
     };
     if bytes.len() as u64 != tensor.len {

@@ -2,12 +2,14 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use unweight::codec::{Encoding, Number};
 use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{Gguf, TensorType};
 use unweight::container::layout::LayoutError;
+use unweight::container::number;
 use unweight::container::rooms::{Stored, is_carrier_type};
 
-use crate::conversion::{Coding, PALETTE8, PALETTE16, convert, restore, rooms};
+use crate::conversion::{Coding, PALETTE8, convert, restore, rooms};
 use crate::file::{ARRAY, File, SCALARS, STRING, Tensor, Value};
 
 /// A file, and how each tensor is coded that is.
@@ -47,19 +49,26 @@ fn kv() -> impl Strategy<Value = Vec<(String, Value)>> {
 }
 
 fn tensor() -> impl Strategy<Value = (Tensor, Option<Coding>)> {
-    let ty = prop_oneof![Just(TensorType::BF16), select(types())];
-    let coding = (select(&[None, Some(PALETTE8), Some(PALETTE16)][..]), prop::bool::weighted(0.2));
-    let coding = coding.prop_map(|(coding, optional)| coding.map(|coding| Coding { optional, ..coding }));
+    let ty = prop_oneof![
+        4 => Just(TensorType::BF16), 1 => Just(TensorType::F16), 1 => Just(TensorType::F32), 6 => select(types()),
+    ];
+    let coding = (prop::option::weighted(0.7, any::<Index>()), prop::bool::weighted(0.2));
     let rows = prop::collection::vec(prop_oneof![1 => 0u64..2, 9 => 1u64..6], 0..4);
     // Widths and vocabularies of real models that are no multiples of 64.
     let k = prop_oneof![8 => 1u64..90, 1 => select(&[200u64, 515][..])];
     (ty, 0u64..4, rows, k, any::<u64>(), coding, prop::bool::weighted(0.05)).prop_map(
         |(ty, blocks, rows, k, seed, coding, is_number)| {
-            let row = if ty == TensorType::BF16 { k } else { blocks * ty.block() };
+            let row = if number(ty).is_some() { k } else { blocks * ty.block() };
             let dims = if is_number && ty.block() == 1 { vec![] } else { [&[row], &rows[..]].concat() };
             let tensor = Tensor::new("", ty, &dims, seed);
-            let fit = ty == TensorType::BF16 && !tensor.data.is_empty();
-            (tensor, coding.filter(|_| fit))
+            // Those that any weights of this type fit.
+            let stored_so = |encoding: &Encoding| Some(encoding.stored()) == number(ty);
+            let encodings: Vec<_> = Encoding::ALL.into_iter().filter(stored_so).collect();
+            let fit = !encodings.is_empty() && !tensor.data.is_empty();
+            let (encoding, optional) = coding;
+            let encoding =
+                encoding.filter(|_| fit).map(|encoding| encodings[encoding.index(encodings.len())]);
+            (tensor, encoding.map(|encoding| Coding { encoding, optional }))
         },
     )
 }
@@ -200,15 +209,23 @@ fn is_too_small(file: &File, codings: &[Option<Coding>]) -> bool {
     let between =
         file.trailing + file.header().len().next_multiple_of(file.alignment() as usize).min(1 << 10);
     let others = index + between + OVERHEAD;
+    // Codes of at most 4 bits, and an escape for about a sixteenth of the weights; of F16, 3 raw bits, of F32, 16 beside.
+    let eighths = |coding: &Coding| match coding.encoding.stored() {
+        Number::Bf16 => 5,
+        Number::F16 => 7,
+        Number::F32 => 5 + 16,
+    };
+    let weights = |tensor: &Tensor| tensor.dims.iter().product::<u64>() as usize;
+    // What is left at the end of a room may be too small for a segment.
+    let segments = coded().map(|(tensor, coding)| weights(tensor).min(4096) * (eighths(&coding) + 3) / 8);
+    let segment = segments.max().unwrap_or(0);
     let (mut space, mut largest, mut need) = (0, 0, others);
     for (tensor, coding) in coded() {
-        let weights = tensor.data.len() / 2;
-        // Codes of at most 4 bits, and an escape for about a sixteenth of the weights.
-        need += weights * 5 / 8 + OVERHEAD;
+        let weights = weights(tensor);
+        need += weights * eighths(&coding) / 8 + OVERHEAD;
         if only_optional || !coding.optional {
             largest = largest.max(7 * weights);
-            // What is left at the end of a room may be too small for a segment.
-            space += (7 * weights).saturating_sub(64 + 63 + OVERHEAD + weights.min(4096));
+            space += (7 * weights).saturating_sub(64 + 63 + OVERHEAD + segment);
         }
     }
     space < need || largest < 64 + others

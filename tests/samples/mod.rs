@@ -16,7 +16,6 @@ pub fn random(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-/// Bytes as the 16-bit numbers that they are.
 /// Weights as they stand in an original that can be stored as `stored`: they look trained, but for `wild` of 256, which may be anything;
 /// NaN only where none has to become a number of another kind.
 pub fn weights(original: Number, stored: Number, n: usize, wild: u32, seed: u64) -> Vec<u8> {

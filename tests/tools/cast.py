@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes a GGUF file with its BF16, F16 and F32 matrices as another of these types, rounded to nearest, ties to even.
 
-    cast.py IN.gguf OUT.gguf bf16|f16|f32
+    cast.py IN.gguf OUT.gguf bf16|f16|f32 [proper]
 
+"proper": each weight is changed by up to a 512th of itself first, so that all bits of the type are in use, as if it were trained in it.
 Tensors of one dimension and those that llama.cpp's converter leaves F32 stay as they are, quantized ones too. Metadata but
 general.file_type are kept; keys of arrays without elements are lost: gguf-py cannot write them. Memory: one tensor."""
 import sys
@@ -26,10 +27,14 @@ def type_after(tensor, wanted):
     return wanted if is_matrix and tensor.tensor_type in TYPES.values() else tensor.tensor_type
 
 
-def contents(tensor, wanted):
-    if tensor.tensor_type == wanted:
+def contents(tensor, wanted, proper):
+    if tensor.tensor_type not in TYPES.values() or (tensor.tensor_type == wanted and not proper):
         return tensor.data
-    return quants.quantize(quants.dequantize(tensor.data, tensor.tensor_type), wanted)
+    values = quants.dequantize(tensor.data, tensor.tensor_type)
+    if proper and len(tensor.shape) > 1:
+        noise = np.random.default_rng(int(tensor.n_elements)).uniform(-1, 1, values.shape)
+        values = (values * (1 + noise / 512)).astype(np.float32)
+    return quants.quantize(values, wanted)
 
 
 def add_tensor_info(writer, tensor, wanted):
@@ -39,7 +44,7 @@ def add_tensor_info(writer, tensor, wanted):
     writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), int(tensor.n_elements) // block * size, wanted)
 
 
-def main(source, out, name):
+def main(source, out, name, proper=None):
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
     copy_metadata(reader, writer, "general.file_type")
@@ -53,11 +58,11 @@ def main(source, out, name):
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for tensor in reader.tensors:
-        writer.write_tensor_data(contents(tensor, wanted[tensor.name]))
+        writer.write_tensor_data(contents(tensor, wanted[tensor.name], proper))
     writer.close()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[3] not in TYPES:
+    if len(sys.argv) not in (4, 5) or sys.argv[3] not in TYPES or sys.argv[4:] not in ([], ["proper"]):
         raise SystemExit(__doc__)
     main(*sys.argv[1:])

@@ -1,16 +1,18 @@
-// Writes a small model of any architecture that this llama.cpp knows, with random BF16 weights drawn to look trained.
-//   small_model OUT.gguf KEY=VALUE... [--without REGEX] [--f32 REGEX] [--also NAME:COLUMNSxROWS] [--later KEY=VALUE]
+// Writes a small model of any architecture that this llama.cpp knows, with random weights drawn to look trained.
+//   small_model OUT.gguf KEY=VALUE... [--as KIND REGEX]... [--without REGEX] [--also NAME:COLUMNSxROWS] [--later KEY=VALUE]
 // KEY=VALUE is the model's metadata; a key is that of the architecture unless it begins with "general.", "tokenizer." or "xielu.",
 // and a later value replaces an earlier one. VALUE is true, false, a number (1: u32, -1: i32, 1.0: f32), a list of such in [,], or
-// else a string. llama.cpp itself says which tensors such a model has, and of which shapes. Matrices are BF16 but for those
-// that converters keep in F32 and those that --f32 names. --without leaves tensors out; --also adds one, and --later metadata that
-// llama.cpp is not asked with: some architectures do not name the tensors of NextN blocks. The same arguments give the same file.
+// else a string. llama.cpp itself says which tensors such a model has, and of which shapes. Matrices are BF16 but for those that
+// converters keep in F32 and those that --as names, the first that fits: KIND is a type, or two of them as bf16_in_f32: F32 of which
+// each value is a BF16 number. --without leaves tensors out; --also adds one, and --later metadata that llama.cpp is not asked with: some
+// architectures do not name the tensors of NextN blocks. The same arguments give the same file.
 // tests/data/architectures.txt is a list of arguments, tests/tools/small_model.sh uses it.
 #include "ggml-backend.h"
 #include "ggml.h"
 #include "gguf.h"
 #include "llama.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -39,9 +41,15 @@ struct Shape {
 using Shapes = std::vector<std::pair<std::string, Shape>>;
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
+// The type of a tensor, and the one that its values were rounded to before.
+struct Kind {
+    ggml_type type, rounded_to;
+};
+
 struct Options {
     std::string out;
-    std::regex without{"^$"}, f32{"^$"};
+    std::regex without{"^$"};
+    std::vector<std::pair<std::regex, Kind>> kinds;
     Metadata metadata, later;
     Shapes also;
     std::string architecture;
@@ -61,6 +69,20 @@ Shape to_shape(const std::string &text) {
     return shape;
 }
 
+ggml_type to_type(const std::string &name) {
+    for (int type = 0; type < GGML_TYPE_COUNT; type++) {
+        const char *known = ggml_type_name(static_cast<ggml_type>(type));
+        if (known && name == known) return static_cast<ggml_type>(type);
+    }
+    throw std::runtime_error("no type " + name);
+}
+
+Kind to_kind(const std::string &text) {
+    const size_t at = text.find("_in_");
+    if (at == std::string::npos) return {to_type(text), GGML_TYPE_F32};
+    return {to_type(text.substr(at + 4)), to_type(text.substr(0, at))};
+}
+
 Options parse(int argc, char **argv) {
     Options options;
     for (int i = 1; i < argc; i++) {
@@ -68,8 +90,9 @@ Options parse(int argc, char **argv) {
         const bool more = i + 1 < argc;
         if (argument == "--without" && more) {
             options.without = argv[++i];
-        } else if (argument == "--f32" && more) {
-            options.f32 = argv[++i];
+        } else if (argument == "--as" && i + 2 < argc) {
+            const Kind kind = to_kind(argv[++i]);
+            options.kinds.emplace_back(argv[++i], kind);
         } else if (argument == "--also" && more) {
             const auto [name, shape] = halves(argv[++i], ':');
             options.also.emplace_back(name, to_shape(shape));
@@ -194,12 +217,15 @@ bool kept_precise(const std::string &name, const Shape &shape) {
     return shape.dimensions < 2 || !is_weight || std::regex_search(name, names);
 }
 
-ggml_type type_of(const std::string &name, const Shape &shape, const Options &options) {
-    if (name.find("tid2eid") != std::string::npos) return GGML_TYPE_I32;
-    for (const auto &also : options.also) {
-        if (name == also.first) return shape.dimensions < 2 ? GGML_TYPE_F32 : GGML_TYPE_BF16;
+Kind kind_of(const std::string &name, const Shape &shape, const Options &options) {
+    if (name.find("tid2eid") != std::string::npos) return {GGML_TYPE_I32, GGML_TYPE_I32};
+    const auto is_this = [&](const auto &also) { return also.first == name; };
+    const bool is_also = std::any_of(options.also.begin(), options.also.end(), is_this);
+    if (is_also ? shape.dimensions < 2 : kept_precise(name, shape)) return {GGML_TYPE_F32, GGML_TYPE_F32};
+    for (const auto &[names, kind] : options.kinds) {
+        if (std::regex_search(name, names)) return kind;
     }
-    return kept_precise(name, shape) || std::regex_search(name, options.f32) ? GGML_TYPE_F32 : GGML_TYPE_BF16;
+    return {GGML_TYPE_BF16, GGML_TYPE_F32};
 }
 
 class Random {
@@ -255,19 +281,30 @@ void fill_ids(int32_t *ids, const Shape &shape) {
     for (int64_t i = 0; i < shape.count(); i++) ids[i] = static_cast<int32_t>((i / shape.ne[0] + i) % (shape.ne[0] + 1));
 }
 
-void fill(ggml_tensor *tensor, const Shape &shape) {
+// Writes values as `type`, row after row.
+void put(const std::vector<float> &values, ggml_type type, int64_t row, void *out) {
+    ggml_quantize_chunk(type, values.data(), out, 0, static_cast<int64_t>(values.size()) / row, row, nullptr);
+}
+
+// Makes values such as `type` has.
+void round_to(std::vector<float> &values, ggml_type type, int64_t row) {
+    if (type == GGML_TYPE_F32) return;
+    std::vector<char> rounded(ggml_row_size(type, row) * values.size() / row);
+    put(values, type, row, rounded.data());
+    ggml_get_type_traits(type)->to_float(rounded.data(), values.data(), static_cast<int64_t>(values.size()));
+}
+
+void fill(ggml_tensor *tensor, const Shape &shape, const Kind &kind) {
+    static const std::regex like_vectors("norm|ssm_a");
     Random random(tensor->name);
-    if (tensor->type == GGML_TYPE_I32) {
+    if (kind.type == GGML_TYPE_I32) {
         fill_ids(static_cast<int32_t *>(tensor->data), shape);
-    } else if (tensor->type == GGML_TYPE_BF16) {
-        const std::vector<float> values = matrix(random, shape);
-        ggml_fp32_to_bf16_row(values.data(), static_cast<ggml_bf16_t *>(tensor->data), shape.count());
-    } else {
-        static const std::regex like_vectors("norm|ssm_a");
-        const bool is_matrix = shape.dimensions >= 2 && !std::regex_search(tensor->name, like_vectors);
-        const std::vector<float> values = is_matrix ? matrix(random, shape) : vector_like(random, tensor->name, shape);
-        std::copy(values.begin(), values.end(), static_cast<float *>(tensor->data));
+        return;
     }
+    const bool is_matrix = shape.dimensions >= 2 && !std::regex_search(tensor->name, like_vectors);
+    std::vector<float> values = is_matrix ? matrix(random, shape) : vector_like(random, tensor->name, shape);
+    round_to(values, kind.rounded_to, shape.ne[0]);
+    put(values, kind.type, shape.ne[0], tensor->data);
 }
 
 using File = std::unique_ptr<gguf_context, Free>;
@@ -300,10 +337,10 @@ void write(const Options &options) {
     const std::unique_ptr<ggml_context, Free> memory(ggml_init({bytes, nullptr, false}));
     for (const auto &[name, shape] : shapes) {
         if (std::regex_search(name, options.without)) continue;
-        const ggml_type type = type_of(name, shape, options);
-        ggml_tensor *tensor = ggml_new_tensor(memory.get(), type, shape.dimensions, shape.ne);
+        const Kind kind = kind_of(name, shape, options);
+        ggml_tensor *tensor = ggml_new_tensor(memory.get(), kind.type, shape.dimensions, shape.ne);
         ggml_set_name(tensor, name.c_str());
-        fill(tensor, shape);
+        fill(tensor, shape, kind);
         gguf_add_tensor(file.get(), tensor);
     }
     save(file.get(), options.out, false);

@@ -68,6 +68,7 @@ private:
 struct Graph {
     ggml_context *context;
     ggml_tensor *weight;
+    ggml_type type; // of the weight in the original
     std::vector<ggml_tensor *> inputs;
 
     ggml_tensor *vectors(int64_t length, int64_t n1, int64_t n2 = 1) {
@@ -105,9 +106,9 @@ void fill(ggml_tensor *input) {
 using Build = std::function<ggml_tensor *(Graph &)>;
 
 // The bytes of the result; none if the graph is refused before it is computed.
-std::vector<char> run(ggml_tensor *weight, std::vector<ggml_backend_t> backends, const Build &build) {
+std::vector<char> run(ggml_tensor *weight, ggml_type type, std::vector<ggml_backend_t> backends, const Build &build) {
     ggml_context_ptr context(ggml_init({ggml_tensor_overhead() * graph_nodes + ggml_graph_overhead(), nullptr, true}));
-    Graph graph{context.get(), weight, {}};
+    Graph graph{context.get(), weight, type, {}};
     ggml_tensor *result = build(graph);
     ggml_set_output(result);
     for (ggml_tensor *input : graph.inputs) ggml_set_input(input);
@@ -145,6 +146,8 @@ std::vector<Case> computed(int64_t n) {
         {"product", [=](Graph &g) { return product(g, g.weight); }},
         {"product, vectors that are not contiguous",
          [=](Graph &g) { return ggml_mul_mat(g.context, g.weight, ggml_permute(g.context, g.vectors(g.k(), 3, n), 0, 2, 1, 3)); }},
+        {"product, vectors of the weight's type",
+         [=](Graph &g) { return ggml_mul_mat(g.context, g.weight, ggml_cast(g.context, g.vectors(g.k(), n), g.type)); }},
         {"product, some rows", [=](Graph &g) { return product(g, g.view(g.k(), 4, g.weight->nb[1], 3 * g.weight->nb[1])); }},
         {"product, every other row",
          [=](Graph &g) { return product(g, g.view(g.k(), g.rows() / 2, 2 * g.weight->nb[1], g.weight->nb[1])); }},
@@ -172,7 +175,7 @@ const std::vector<Case> casts = {
     {"cast, transposed", [](Graph &g) { return ggml_cast(g.context, ggml_transpose(g.context, g.weight), GGML_TYPE_F32); }},
 };
 
-// The result would have a carrier's type, or the CPU has no such operation on BF16.
+// The result would have a carrier's type, or the CPU has no such operation on all types.
 const std::vector<Case> refused = {
     {"copy", [](Graph &g) { return ggml_cont(g.context, g.weight); }},
     {"repetition", [](Graph &g) { return ggml_repeat_4d(g.context, g.weight, g.k(), g.rows(), 2, 1); }},
@@ -197,11 +200,12 @@ int compare(const std::string &compressed, const std::string &original, const st
     for (int64_t columns : {1, 2, 7}) {
         for (Case &c : computed(columns)) cases.push_back(std::move(c));
     }
+    const ggml_type type = theirs.tensor(name)->type;
     for (const Case &c : cases) {
-        const std::vector<char> want = run(theirs.tensor(name), alone, c.build);
-        report(!want.empty() && run(ours.tensor(name), both, c.build) == want, c);
+        const std::vector<char> want = run(theirs.tensor(name), type, alone, c.build);
+        report(!want.empty() && run(ours.tensor(name), type, both, c.build) == want, c);
     }
-    for (const Case &c : refused) report(run(ours.tensor(name), both, c.build).empty(), c);
+    for (const Case &c : refused) report(run(ours.tensor(name), type, both, c.build).empty(), c);
     return failed;
 }
 

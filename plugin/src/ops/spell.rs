@@ -1,10 +1,9 @@
 //! Spelling a weight out, so that the CPU computes what no kernel of ours does: slow, and the same bits.
 
+use unweight::codec::Number;
 use unweight::kernel::Tensor;
 
 use super::chunks::{Chunks, Thread, chunk_rows};
-use unweight::codec::Number;
-
 use crate::host::ggml::{GGML_OP_NONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, ggml_tensor, ggml_type};
 use crate::weights::Shown;
 

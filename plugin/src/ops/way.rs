@@ -92,7 +92,7 @@ fn kernel(node: &ggml_tensor) -> Option<Rows<'_>> {
     shown(weight)?.rows()
 }
 
-/// True if the CPU computes the node on weights spelled out. What it says itself is not enough: it aborts on much of BF16.
+/// True if the CPU computes the node on weights spelled out. What it says itself is not enough: it aborts on much of BF16 and F16.
 fn cpu_computes_spelled(node: &ggml_tensor) -> bool {
     let spelled_out = sources_spelled(node);
     let mut node = *node;

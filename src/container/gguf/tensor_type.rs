@@ -62,6 +62,7 @@ const TYPES: &[Row] = &[
 impl TensorType {
     pub const F32: Self = Self(0);
     pub const F16: Self = Self(1);
+    pub const Q8_0: Self = Self(8);
     pub const I8: Self = Self(24);
     pub const I16: Self = Self(25);
     pub const I64: Self = Self(27);
