@@ -42,8 +42,9 @@ UW_INLINE void deal_floats(const uw_number stored, float *row, uint64_t n) { (vo
         if (is_tile(order)) call(UW_FUSED, 1); \
         else call(UW_FUSED, 4); \
     } while (0)
-/* Rows of floats: to widen words for each column again takes longer. */
-#define TILE_ELEMENT(stored) UW_F32
+/* Floats: to widen words takes the units that multiply. */
+#define TILE_ELEMENT(original, stored) UW_F32
+#define TILES_OF_BF16 0
 
 UW_INLINE int is_ours(uw_order order) { return uw_sum_of(order).lanes == LANES && uw_sum_of(order).multiply == UW_FUSED; }
 UW_INLINE const uw_kernels *others(uw_order order) { return order == UW_PLAIN ? &uw_kernels_neon_plain : &uw_kernels_scalar; }
