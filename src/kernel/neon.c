@@ -42,7 +42,7 @@ UW_INLINE void deal_floats(const uw_number stored, float *row, uint64_t n) { (vo
         if (is_tile(order)) call(UW_FUSED, 1); \
         else call(UW_FUSED, 4); \
     } while (0)
-/* Rows of floats: to widen words for each column again takes longer. */
+/* Floats: to widen words takes the units that multiply. */
 #define TILE_ELEMENT(original, stored) UW_F32
 #define TILES_OF_BF16 0
 

@@ -76,7 +76,7 @@ UW_INLINE void lookup4(const uint8x16_t *palette, const uint8_t *in, uint8_t *ou
 /* Eight words in natural order: the first (0) or the second (1) eight places of 16. */
 UW_INLINE uint16x8_t eight_words(const form f, uint8x16_t high, uint8x16_t low, const int second) {
     const uint16x8_t stored = vreinterpretq_u16_u8(second ? vzip2q_u8(low, high) : vzip1q_u8(low, high));
-    return f.shift ? vsubq_u16(stored, vdupq_n_u16((uint16_t)uw_added(f.stored, f.shift))) : stored;
+    return may_be_shifted(f) ? vsubq_u16(stored, vdupq_n_u16((uint16_t)uw_added(f.stored, f.shift))) : stored;
 }
 
 /* The words of a block in natural order, 8 each. */
