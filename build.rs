@@ -19,16 +19,21 @@ const X86_64: &[(&str, &[&[&str]])] = &[
 fn main() {
     println!("cargo::rerun-if-changed=src/kernel");
     println!("cargo::rerun-if-changed=src/codec/constants.rs");
-    compile("unweight_portable", PORTABLE, &[]);
-    match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
-        Ok("x86_64") => {
-            for (name, flags) in X86_64 {
-                compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat());
+    // Each takes long enough to have a thread.
+    std::thread::scope(|scope| {
+        scope.spawn(|| compile("unweight_portable", PORTABLE, &[]));
+        match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+            Ok("x86_64") => {
+                for (name, flags) in X86_64 {
+                    scope.spawn(move || compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat()));
+                }
             }
+            Ok("aarch64") => {
+                scope.spawn(|| compile("unweight_neon", &["neon.c", "neon_plain.c"], &[]));
+            }
+            _ => {}
         }
-        Ok("aarch64") => compile("unweight_neon", &["neon.c", "neon_plain.c"], &[]),
-        _ => {}
-    }
+    });
 }
 
 fn compile(library: &str, files: &[&str], flags: &[&str]) {

@@ -354,7 +354,10 @@ fn instruction_sets_agree_on_wild_numbers() {
             let results = Mutex::new(Vec::new());
             for_each_isa(|isa| {
                 let prepared = prepare_columns(order, tensor.numbers(), k as u64, 3);
-                results.lock().unwrap().push((isa, matmul(&tensor, order, &prepared.bytes, 3)));
+                let mut sums = matmul(&tensor, order, &prepared.bytes, 3);
+                // The way of one column is another.
+                sums.extend(matmul(&tensor, order, &prepared.bytes, 1));
+                results.lock().unwrap().push((isa, sums));
             });
             let results = results.into_inner().unwrap();
             for (isa, result) in &results[1..] {
@@ -434,6 +437,18 @@ fn what_contradicts_itself_is_refused() {
         let mut bad = first.clone();
         bad[at] = byte;
         assert_eq!(open(1, home, 64, &[(16, &bad), (4, last)]), None, "byte {at}");
+    }
+    // Whatever a header says of code bits and kind of numbers must be what the encoding has.
+    for (encoding, original) in ways() {
+        let weights = self::weights(original, encoding.stored(), 64 * 4, 5, 3);
+        let good = Coded::new(original, &weights, 64, encoding, &[]);
+        let (home, [(rows, piece)]) = (&good.home[..], &good.pieces[..]) else { panic!("one piece") };
+        for (at, byte) in [(24, 3), (24, 4), (26, 0), (26, 1), (26, 2), (26, 3)] {
+            let mut bad = piece.clone();
+            bad[at] = byte;
+            let opened = Tensor::open(encoding.id(), original, home, 64, &[(*rows, &bad)]);
+            assert_eq!(opened.is_ok(), bad == *piece, "{encoding:?} of {original:?}: byte {at} is {byte}");
+        }
     }
     // Pieces that are well by themselves.
     let mut shifted = last.clone();

@@ -12,7 +12,7 @@ use unweight::container::converted::{Converted, is_converted};
 use unweight::container::gguf::{TensorInfo, TensorType};
 use unweight::container::number;
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
-use unweight::convert::{Buffers, Opening, Progress, Source, Stage, count, decode};
+use unweight::convert::{Buffers, Opening, Progress, Source, Stage, TensorCause, count, decode};
 use unweight::kernel::Tensor;
 
 use super::numbers::{self, Compressed};
@@ -128,7 +128,7 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
             continue;
         };
         let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
-        let original = number(entry.ty).with_context(place)?;
+        let original = number(entry.ty).ok_or(TensorCause::Type(entry.ty)).with_context(place)?;
         let k = tensor.dims.row();
         let mut analysis = Analysis::new(original);
         decode(&mut buffers, &opening.files(), tensor.name, (original, k), &located, |bytes| {
@@ -155,8 +155,7 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
                 before: entry.len,
                 after: stored_bytes,
             }),
-            encoding: Encoding::from_id(located.encoding)
-                .map_or_else(|| located.encoding.to_string(), |known| known.name().to_owned()),
+            encoding: Encoding::from_id(located.encoding).expect("it was opened as such").name().to_owned(),
             stored_bytes,
             bits_per_weight: bits(stored_bytes, coded.k() * coded.rows()),
             escapes: Some(coded.escapes()),

@@ -1,8 +1,8 @@
 //! Tensors to homes and pieces, and back.
 //!
-//! [`Analysis`] counts a tensor's signs and exponents, and finds out what kind of [`Number`] they really are; [`Encoder`] says how it is best coded and codes it, some rows at a time;
-//! [`PieceBuilder`] makes pieces of what it coded; [`oracle`] reads them back slowly and strictly. Fast reading is the
-//! [`crate::kernel`]'s.
+//! [`Analysis`] counts a tensor's signs and exponents, and finds out what kind of [`Number`] they really are; [`Encoder`] says
+//! how it is best coded and codes it, some rows at a time; [`PieceBuilder`] makes pieces of what it coded; [`oracle`] reads them
+//! back slowly and strictly. Fast reading is the [`crate::kernel`]'s.
 
 mod analysis;
 mod chunk;

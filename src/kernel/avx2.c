@@ -23,7 +23,6 @@ UW_INLINE __m256 load_lanes(const uw_number element, const void *p) {
     const __m128i narrow = _mm_loadu_si128((const __m128i *)p);
     return element == UW_F16 ? _mm256_cvtph_ps(narrow) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16));
 }
-UW_INLINE void store_lanes(void *p, __m256 v) { _mm256_storeu_ps((float *)p, v); }
 UW_INLINE __m256 zero(void) { return _mm256_setzero_ps(); }
 UW_INLINE __m256 add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
 UW_INLINE __m256 multiply_add(__m256 w, __m256 x, __m256 acc) { return _mm256_fmadd_ps(w, x, acc); }
@@ -56,8 +55,7 @@ UW_INLINE __m256i words_of_unit(const form f, const uint8_t *high, const uint8_t
     return _mm256_sub_epi16(_mm256_or_si256(_mm256_slli_epi16(h, 8), l), added(f));
 }
 
-/* Sixteen numbers as two registers of floats, dealt out as is cheapest for their kind: a sum does not care which lane holds which
- * residue as long as activations agree, and the lanes are put back before they are added up.
+/* Sixteen numbers:
  *   BF16: first those at even places, then those at odd ones
  *   F16: in natural order
  *   F32: first 0-3 and 8-11, then 4-7 and 12-15 */
@@ -155,4 +153,4 @@ UW_INLINE __m256 multiply_words(__m256i w, const void *x, __m256 acc) {
 
 #include "products.h"
 
-const uw_kernels uw_kernels_avx2 = {decode, prepare, matvec, matmul, plain_matvec};
+const uw_kernels uw_kernels_avx2 = {decode, expand, prepare, matvec, matmul, plain_matvec};

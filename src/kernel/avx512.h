@@ -1,5 +1,5 @@
-/* AVX-512 with F, BW, DQ and VL, as a template: avx512.c is compiled for that much (Skylake-X and later), avx512bf16.c for
- * vdpbf16ps too (Cooper Lake, Zen 4 and later). Orders of 16 lanes. The including file defines KERNELS, the name of the table of
+/* AVX-512 with F, BW, DQ and VL, as a template: avx512.c is compiled for that much (Skylake-X and later) and has orders of 16 lanes;
+ * avx512bf16.c for vdpbf16ps too (Cooper Lake, Zen 4 and later), and has those of pairs. The including file defines KERNELS, the name of the table of
  * functions. */
 #include "lookup_x86.h"
 #include "order.h"
@@ -68,7 +68,6 @@ UW_INLINE __m512 load_lanes(const uw_number element, const void *p) {
     const __m256i narrow = _mm256_loadu_si256((const __m256i *)p);
     return element == UW_F16 ? _mm512_cvtph_ps(narrow) : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
 }
-UW_INLINE void store_lanes(void *p, __m512 v) { _mm512_storeu_ps(p, v); }
 UW_INLINE __m512 zero(void) { return _mm512_setzero_ps(); }
 UW_INLINE __m512 add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 UW_INLINE __m512 multiply_add(__m512 w, __m512 x, __m512 acc) { return _mm512_fmadd_ps(w, x, acc); }
@@ -205,31 +204,34 @@ UW_INLINE void put_16(const form f, const uw_number as, const uint8_t *high, con
     else _mm256_storeu_si256((__m256i *)out, _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
 }
 
-/* Two accumulators for BF16, four for others, one of a tile; of floats, or of words in pairs. */
+/* Two accumulators for BF16, four for others, one of a tile; of words in pairs, or of floats. */
 #ifdef __AVX512BF16__
-#define FOR_EACH_PAIRED_SUM(order, call) \
-    if (uw_sum_of(order).multiply == UW_PAIRS && is_tile(order)) call(UW_PAIRS, 1); \
-    else if (uw_sum_of(order).multiply == UW_PAIRS) call(UW_PAIRS, 2); \
-    else
 #define HAS_PAIRS 1
-#else
-#define FOR_EACH_PAIRED_SUM(order, call)
-#define HAS_PAIRS 0
-#endif
+#define ROWS_BY uw_kernels_avx512
 #define FOR_EACH_SUM(order, call) \
     do { \
-        FOR_EACH_PAIRED_SUM(order, call) \
+        if (is_tile(order)) call(UW_PAIRS, 1); \
+        else call(UW_PAIRS, 2); \
+    } while (0)
+#else
+#define HAS_PAIRS 0
+#define FOR_EACH_SUM(order, call) \
+    do { \
         if (is_tile(order)) call(UW_FUSED, 1); \
         else if (uw_sum_of(order).accs == 2) call(UW_FUSED, 2); \
         else call(UW_FUSED, 4); \
     } while (0)
+#endif
 /* Words are widened for each block of columns again: they take half the cache. */
 #define TILE_ELEMENT(original, stored) (stored)
 #define TILES_OF_BF16 1
 
-UW_INLINE int is_ours(uw_order order) { return uw_sum_of(order).lanes == LANES && (HAS_PAIRS || uw_sum_of(order).multiply != UW_PAIRS); }
-UW_INLINE const uw_kernels *others(uw_order order) { return uw_sum_of(order).lanes == LANES ? &uw_kernels_scalar : &uw_kernels_avx2; }
+UW_INLINE int is_ours(uw_order order) { return uw_sum_of(order).lanes == LANES && (uw_sum_of(order).multiply == UW_PAIRS) == HAS_PAIRS; }
+UW_INLINE const uw_kernels *others(uw_order order) {
+    if (uw_sum_of(order).lanes < LANES) return &uw_kernels_avx2;
+    return HAS_PAIRS ? &uw_kernels_avx512 : &uw_kernels_scalar;
+}
 
 #include "products.h"
 
-const uw_kernels KERNELS = {decode, prepare, matvec, matmul, plain_matvec};
+const uw_kernels KERNELS = {decode, expand, prepare, matvec, matmul, plain_matvec};

@@ -24,6 +24,9 @@ pub(super) struct UwPiece {
     pub palette: [u8; 16],
 }
 
+// internal.h checks the same of the C side: a field more there, and this is too small for what is written to it.
+const _: () = assert!(size_of::<UwPiece>() == 4 * size_of::<*const u8>() + 88);
+
 unsafe extern "C" {
     pub(super) fn uw_status_text(status: c_int) -> *const c_char;
     pub(super) fn uw_piece_open(

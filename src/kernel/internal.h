@@ -17,6 +17,9 @@ _Static_assert(UW_CODE4_BYTES == UW_RUST_CODE4_BYTES, "4-bit codes");
 _Static_assert(UW_CODE6_BYTES == UW_RUST_CODE6_BYTES, "3-bit codes with raw bits");
 _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 
+/* ffi.rs has the same structure. */
+_Static_assert(sizeof(uw_piece) == 4 * sizeof(void *) + 88, "uw_piece");
+
 /* How far ahead of the stream to prefetch, in bytes: past the page that the hardware prefetcher stops at, and into L2. Measured;
  * half and twice as far are slower. */
 #define UW_PREFETCH 8192
@@ -26,6 +29,8 @@ _Static_assert(UW_TILE_ROWS % UW_SEGMENT_ROWS == 0, "tiles are whole segments");
 typedef struct uw_kernels {
     /* Rows as numbers of the kind `as`, which is one that the original may have been: exactly k a row, without space between rows. */
     void (*decode)(const uw_piece *, uw_number as, uint64_t row, uint64_t n, void *out);
+    /* The same with zeros to the end of each row's last block. */
+    void (*expand)(const uw_piece *, uw_number as, uint64_t row, uint64_t n, void *out);
     void (*prepare)(uw_order, uw_number original, uw_number stored, const float *x, uint64_t k, void *prepared);
     void (*matvec)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, float *y, void *scratch);
     void (*matmul)(const uw_piece *, uw_order, uint64_t row, uint64_t n, const void *prepared, size_t prepared_stride,

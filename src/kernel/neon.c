@@ -56,4 +56,4 @@ UW_INLINE float32x4_t multiply_words(uint16x8_t w, const void *x, float32x4_t ac
 
 #include "products.h"
 
-const uw_kernels uw_kernels_neon = {decode, prepare, matvec, matmul, plain_matvec};
+const uw_kernels uw_kernels_neon = {decode, expand, prepare, matvec, matmul, plain_matvec};

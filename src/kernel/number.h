@@ -27,11 +27,14 @@ static inline uint16_t uw_f32_to_bf16(float f) {
     return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 64) : rounded);
 }
 
-/* Exact: the exponent is moved by a multiplication, which normalises subnormals too. NaN is made quiet. */
+/* Exact, and without subnormal floats, which a process may have flushed to zero. NaN is made quiet. */
 static inline float uw_f16_to_f32(uint16_t bits) {
-    const uint32_t magnitude = uw_bits_of(uw_float_of((uint32_t)(bits & 0x7FFF) << 13) * 0x1p112f);
+    const uint32_t rest = (uint32_t)(bits & 0x7FFF) << 13, least = 113u << 23;
+    /* Subnormals have no implied one: it is added with the exponent of the least normal number, and taken away again. */
+    const uint32_t small = uw_bits_of(uw_float_of(rest + least) - uw_float_of(least));
     const uint32_t infinite = (bits & 0x7C00) == 0x7C00 ? 0x7F800000u : 0, quiet = (bits & 0x7FFF) > 0x7C00 ? 0x400000u : 0;
-    return uw_float_of(magnitude | infinite | quiet | (uint32_t)(bits & 0x8000) << 16);
+    const uint32_t magnitude = (bits & 0x7C00) == 0 ? small : (rest + (112u << 23)) | infinite;
+    return uw_float_of(magnitude | quiet | (uint32_t)(bits & 0x8000) << 16);
 }
 
 /* To nearest even, as the vector instructions round; NaN made quiet. */

@@ -71,14 +71,14 @@ uw_status uw_piece_open(uw_piece *piece, uw_number original, const void *low, si
     found.segment_blocks = uw_blocks(found.segment_rows * k);
     const uint64_t last_blocks = uw_blocks(rows % found.segment_rows * k), lower = stored == UW_F32 ? 2 : 0;
     int overflow = 0;
-    uint64_t weights, blocks, lowers, end = UW_HEADER_BYTES;
+    uint64_t weights, blocks, coded, lowers, end = UW_HEADER_BYTES;
     overflow |= __builtin_mul_overflow(k, rows, &weights);
     overflow |= __builtin_mul_overflow(rows / found.segment_rows, found.segment_blocks, &blocks);
     overflow |= __builtin_add_overflow(blocks, last_blocks, &blocks);
-    overflow |= __builtin_mul_overflow(blocks, found.code_bytes, &blocks);
+    overflow |= __builtin_mul_overflow(blocks, found.code_bytes, &coded);
     overflow |= __builtin_mul_overflow(weights, lower, &lowers);
-    overflow |= __builtin_add_overflow(blocks, lowers, &blocks);
-    uint64_t codes = region(&end, blocks, 1, &overflow);
+    overflow |= __builtin_add_overflow(coded, lowers, &coded);
+    uint64_t codes = region(&end, coded, 1, &overflow);
     uint64_t starts = region(&end, found.segments, 4, &overflow);
     uint64_t escapes = region(&end, found.n_escapes, 2, &overflow);
     if (overflow) return UW_OVERFLOW;

@@ -4,7 +4,7 @@
  *   vec, words                    a register of floats; one of twice as many 16-bit words
  *   words_of(f, high, low, out)   the words of a block in natural order, in units of 2 * LANES
  *   words_of_unit(f, high, low)   one unit, from bytes in natural order
- *   load_words(p), load_lanes(element, p), store_lanes(p, v), zero(), add(a, b)
+ *   load_words(p), load_lanes(element, p), zero(), add(a, b)
  *                                 words; floats in natural order, from numbers of a kind; ...
  *   deal(stored, w, lower, out)   a unit as two registers of floats, dealt out as is cheapest for its kind: a sum does not care which
  *                                 lane holds which residue as long as activations agree
@@ -334,8 +334,8 @@ static void plain_matvec(const void *weights, uw_number number, uw_order order, 
     }
 #define CALL(multiply, accs) \
     do { \
-        if (number == UW_F32) plain_rows(UW_F32, multiply, accs, order, weights, n, k, prepared, y); \
-        else if (number == UW_F16) plain_rows(UW_F16, multiply, accs, order, weights, n, k, prepared, y); \
+        if ((multiply) != UW_PAIRS && number == UW_F32) plain_rows(UW_F32, multiply, accs, order, weights, n, k, prepared, y); \
+        else if ((multiply) != UW_PAIRS && number == UW_F16) plain_rows(UW_F16, multiply, accs, order, weights, n, k, prepared, y); \
         else plain_rows(UW_BF16, multiply, accs, order, weights, n, k, prepared, y); \
     } while (0)
     FOR_EACH_SUM(order, CALL);

@@ -2,13 +2,14 @@
  *   put_64(form, as, high, low, lower, out)  a block in natural order: 64 numbers of the kind `as`, from the high and low bytes of the
  *                                            block and, of UW_F32, its lower halves
  *   put_16(form, as, high, low, lower, out)  16 numbers, from high and low bytes that are in natural order
- * Neither reads more low bytes or lower halves than it has numbers. */
+ * Neither reads more low bytes or lower halves than it has numbers. Or it defines ROWS_BY, the kernels that give rows out for it. */
 
 /* The last n weights of a row, fewer than a block: exactly n numbers. */
 UW_INLINE void put_end(const form f, uw_number as, const uint8_t *high, const uint8_t *low, const uint8_t *lower, uint64_t n, void *out) {
     const uint64_t width = uw_width(as);
+    const int lower_width = f.stored == UW_F32 ? 2 : 0;
     uint8_t *to = out;
-    for (; n >= 16; n -= 16, high += 16, low += 16, lower += 32, to += 16 * width) put_16(f, as, high, low, lower, to);
+    for (; n >= 16; n -= 16, high += 16, low += 16, lower += 16 * lower_width, to += 16 * width) put_16(f, as, high, low, lower, to);
     for (uint64_t i = 0; i < n; i++, to += width) {
         const uint16_t word = uw_word(high[i], low[i], uw_added(f.stored, f.shift)), rest = f.stored == UW_F32 ? uw_load16(lower + 2 * i) : 0;
         if (as == f.stored && as != UW_F32) {
@@ -22,6 +23,10 @@ UW_INLINE void put_end(const form f, uw_number as, const uint8_t *high, const ui
     }
 }
 
+#ifdef ROWS_BY
+static void decode(const uw_piece *piece, uw_number as, uint64_t row, uint64_t n, void *out) { ROWS_BY.decode(piece, as, row, n, out); }
+static void expand(const uw_piece *piece, uw_number as, uint64_t row, uint64_t n, void *out) { ROWS_BY.expand(piece, as, row, n, out); }
+#else
 /* Rows `stride` numbers apart: exactly k, or with zeros to the end of their last block. */
 UW_INLINE void put_rows(const uw_piece *piece, const form f, const uw_number as, int padded, uint64_t row, uint64_t n, void *out,
                         uint64_t stride) {
@@ -64,9 +69,11 @@ static void put(const uw_piece *piece, uw_number as, int padded, uint64_t row, u
 #undef CALL
 }
 
+/* Exactly k numbers a row, one row after the other. */
 static void decode(const uw_piece *piece, uw_number as, uint64_t row, uint64_t n, void *out) { put(piece, as, 0, row, n, out, piece->k); }
 
 /* Rows with zeros to the end of their last block. */
 static void expand(const uw_piece *piece, uw_number as, uint64_t row, uint64_t n, void *out) {
     put(piece, as, 1, row, n, out, uw_padded(piece->k));
 }
+#endif

@@ -94,4 +94,4 @@ static void plain_matvec(const void *weights, uw_number number, uw_order order, 
     }
 }
 
-const uw_kernels uw_kernels_scalar = {decode, prepare, matvec, matmul, plain_matvec};
+const uw_kernels uw_kernels_scalar = {decode, expand, prepare, matvec, matmul, plain_matvec};

@@ -171,4 +171,4 @@ static void plain_matvec(const void *weights, uw_number number, uw_order order, 
     uw_kernels_scalar.plain_matvec(weights, number, order, n, k, prepared, y, scratch);
 }
 
-const uw_kernels uw_kernels_ssse3 = {decode, prepare, matvec, matmul, plain_matvec};
+const uw_kernels uw_kernels_ssse3 = {decode, expand, prepare, matvec, matmul, plain_matvec};

@@ -36,9 +36,9 @@ impl<'a> Tensor<'a> {
     /// each piece comes with the number of its rows, in their order; `original` is what the weights were.
     ///
     /// # Errors
-    /// If the encoding is unknown, or such an original is not stored so; if rows are longer than the format allows; if the home has not a byte for each weight of the
-    /// pieces' rows, or a piece but the last ends inside a segment; if the header or the length of a piece contradicts the shape,
-    /// the encoding, or another piece. Escapes and codes are not looked at.
+    /// If the encoding is unknown, or such an original is not stored so; if rows are longer than the format allows; if the home has not
+    /// a byte for each weight of the pieces' rows, or a piece but the last ends inside a segment; if the header or the length of a
+    /// piece contradicts the shape, the encoding, or another piece. Escapes and codes are not looked at.
     pub fn open(
         encoding: u32,
         original: Number,
@@ -136,8 +136,10 @@ impl<'a> Tensor<'a> {
     /// Products of rows `row` to `row + y.len()` with one vector, prepared for this order and these numbers.
     ///
     /// # Panics
-    /// If the rows are not in the tensor, or a buffer is too small or not aligned for floats.
+    /// If the rows are not in the tensor, or a buffer is too small or not aligned for floats; if the order multiplies pairs, which
+    /// only BF16 has, and the original was something else.
     pub fn matvec(&self, order: Order, row: u64, prepared: &[u8], y: &mut [f32], scratch: &mut [u8]) {
+        self.check_order(order);
         self.check_rows(row, y.len() as u64);
         self.check_buffers(prepared, 1, scratch);
         let mut left = y;
@@ -157,7 +159,7 @@ impl<'a> Tensor<'a> {
     /// meanwhile. (A raw pointer: threads write interleaved parts of one matrix.)
     ///
     /// # Panics
-    /// If the rows are not in the tensor, or another buffer is too small or not aligned for floats.
+    /// As for [`Tensor::matvec`].
     #[allow(clippy::too_many_arguments)] // a matrix product has them
     pub unsafe fn matmul(
         &self,
@@ -170,6 +172,7 @@ impl<'a> Tensor<'a> {
         y_stride: usize,
         scratch: &mut [u8],
     ) {
+        self.check_order(order);
         self.check_rows(row, n);
         self.check_buffers(prepared, columns, scratch);
         let mut y = y;
@@ -193,6 +196,11 @@ impl<'a> Tensor<'a> {
             let to = (end - part.first).min(part.piece.rows());
             (from < to).then_some((&part.piece, from, to - from))
         })
+    }
+
+    fn check_order(&self, order: Order) {
+        let pairs = matches!(order, Order::Bf16Avx512Bf16 | Order::TileAvx512Bf16);
+        assert!(!pairs || self.numbers.original == Number::Bf16, "{order:?} of {:?}", self.numbers.original);
     }
 
     fn check_rows(&self, row: u64, n: u64) {

@@ -168,6 +168,8 @@ fn orders(original: Number) -> (Order, Order) {
         (Isa::Avx2, Number::F32) => (Order::F32Fma, Order::TileFma),
         (Isa::Neon, Number::F16) => (Order::F16Neon, Order::TileNeon),
         (Isa::Neon, Number::F32) => (Order::F32Neon, Order::TileNeon),
+        (Isa::Ssse3, Number::F16) => (Order::F16Sse3, Order::F16Sse3),
+        (Isa::Ssse3, Number::F32) => (Order::F32Sse3, Order::F32Sse3),
         (Isa::Neon | Isa::Ssse3 | Isa::Scalar, _) => (Order::Plain, Order::Plain),
     }
 }
