@@ -25,7 +25,9 @@ fn main() {
         match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
             Ok("x86_64") => {
                 for (name, flags) in X86_64 {
-                    scope.spawn(move || compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat()));
+                    scope.spawn(move || {
+                        compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat())
+                    });
                 }
             }
             Ok("aarch64") => {

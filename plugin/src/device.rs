@@ -5,9 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use crate::graph::Backend;
+use crate::host::api::*;
 use crate::host::forever::Forever;
 use crate::host::ggml::*;
+use crate::host::layout::{layout, version};
 use crate::host::log;
+use crate::host::text::text;
 use crate::support;
 use crate::weights;
 
@@ -19,7 +22,7 @@ pub fn registration() -> ggml_backend_reg_t {
     REGISTRATION
         .get_or_init(|| {
             Forever::new(ggml_backend_reg {
-                api_version: GGML_BACKEND_API_VERSION as c_int,
+                api_version: layout().api,
                 iface: ggml_backend_reg_i {
                     get_name: Some(reg_name),
                     get_device_count: Some(one),
@@ -58,6 +61,34 @@ pub fn device() -> ggml_backend_dev_t {
             device
         })
         .get()
+}
+
+/// The registration, after ggml has been asked to find in it, and in what it leads to, what we put there.
+///
+/// # Errors
+/// If ggml finds something else.
+pub fn checked_registration() -> Result<ggml_backend_reg_t, String> {
+    let (reg, device, kind) = (registration(), device(), weights::plain());
+    // SAFETY: these structures live for ever; whatever function of ours is called by them looks at nothing that it is given.
+    let checks = unsafe {
+        [
+            ("registrations", text(ggml_backend_reg_name(reg)) == text(NAME.as_ptr())),
+            ("devices", ggml_backend_dev_backend_reg(device) == reg),
+            ("devices", text(ggml_backend_dev_name(device)) == text(NAME.as_ptr())),
+            ("devices", ggml_backend_dev_buffer_type(device) == kind),
+            ("devices", !ggml_backend_dev_supports_op(device, std::ptr::null())),
+            ("types of buffers", ggml_backend_buft_get_device(kind) == device),
+            ("types of buffers", ggml_backend_buft_is_host(kind)),
+            ("types of buffers", ggml_backend_buft_get_alignment(kind) == weights::ALIGNMENT),
+            ("buffers", weights::buffers_are_understood()),
+        ]
+    };
+    match checks.into_iter().find(|(_, well)| !well) {
+        None => Ok(reg),
+        Some((what, _)) => {
+            Err(format!("ggml {} of this program has {what} with other fields: not loaded", version()))
+        }
+    }
 }
 
 unsafe extern "C" fn reg_name(_: ggml_backend_reg_t) -> *const c_char {
@@ -149,9 +180,12 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
         refused.iter().for_each(|reason| log::error(reason));
         return std::ptr::null_mut();
     }
-    let Some(backend) = Backend::new() else {
-        log::error("the CPU backend that does the other operations cannot be started");
-        return std::ptr::null_mut();
+    let backend = match Backend::new() {
+        Ok(backend) => backend,
+        Err(cause) => {
+            log::error(cause);
+            return std::ptr::null_mut();
+        }
     };
     let iface = ggml_backend_i {
         get_name: Some(backend_name),

@@ -1,16 +1,17 @@
 //! Computing a graph: what touches compressed weights is turned into custom operations, and the CPU backend runs the whole.
 
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 
 use unweight::kernel::{Numbers, Order, prepared_bytes};
 
-use crate::host::cpu::{self, Cpu};
+use crate::host::cpu::Cpu;
 use crate::host::ggml::*;
-use crate::host::log;
 use crate::host::orders::Product;
 use crate::host::text::name;
+use crate::host::{log, measured};
 use crate::ops::experts;
-use crate::ops::job::{Job, Task};
+use crate::ops::job::{Job, Task, custom_operations_run};
 use crate::ops::matmul::{Multiply, Prepare};
 use crate::ops::prepared::Shared;
 use crate::ops::rows::GetRows;
@@ -31,9 +32,15 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// `None` if the program has no CPU backend.
-    pub fn new() -> Option<Self> {
-        Some(Self { cpu: Cpu::new()?, prepared: Scratch::default(), spelled: Scratch::default() })
+    /// # Errors
+    /// If the program has no CPU backend, or one that cannot be worked with.
+    pub fn new() -> Result<Self, &'static str> {
+        let mut cpu = Cpu::new().ok_or("the CPU backend that does the other operations cannot be started")?;
+        static WORKS: OnceLock<bool> = OnceLock::new();
+        if !WORKS.get_or_init(|| custom_operations_run(&mut cpu)) {
+            return Err("the CPU backend of this program runs custom operations in another way: not used");
+        }
+        Ok(Self { cpu, prepared: Scratch::default(), spelled: Scratch::default() })
     }
 
     pub fn set_threads(&mut self, threads: c_int) {
@@ -189,7 +196,7 @@ impl<'a> Plan<'a> {
             GGML_OP_GET_ROWS => (None, GetRows::new(rows, second, view).map(Task::GetRows)),
             GGML_OP_MUL_MAT => {
                 let numbers = rows.weight.numbers();
-                let order = cpu::orders().product(Product {
+                let order = measured::product(Product {
                     weights: numbers.original,
                     k: rows.weight.k(),
                     rows: rows.extents[0],
@@ -214,7 +221,7 @@ impl<'a> Plan<'a> {
                 let steps = experts::steps(
                     rows,
                     [second, ids, view],
-                    cpu::orders().experts(rows.weight.numbers().original),
+                    measured::experts(rows.weight.numbers().original, rows.weight.k()),
                     shared,
                 );
                 steps.map_or((None, None), |(prepare, multiply)| {

@@ -16,25 +16,57 @@ mod support;
 mod weights;
 
 use std::ffi::c_int;
+#[cfg(unix)]
+use std::ffi::c_void;
+use std::panic::catch_unwind;
 
+use host::binding::{self, Linked};
 use host::ggml::ggml_backend_reg_t;
+use host::log;
 
-/// What `GGML_BACKEND_PATH` loads; null, and a message, if the program's ggml is not one that this was built for.
+/// What ggml calls that has loaded this library; null, and a message, if it cannot be worked with. Hands the address that it will return to
+/// on: whoever calls is the ggml that is meant.
+#[cfg(all(unix, target_arch = "x86_64"))]
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
-    ggml_backend_unweight_reg()
+    std::arch::naked_asm!("mov rdi, [rsp]", "jmp {}", sym loaded_by)
 }
 
-/// The same, for programs that link this library (include/ggml-unweight.h).
+/// As above.
+#[cfg(all(unix, target_arch = "aarch64"))]
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
-pub extern "C" fn ggml_backend_unweight_reg() -> ggml_backend_reg_t {
-    match host::version::check() {
-        Ok(()) => device::registration(),
-        Err(cause) => {
-            host::log::error(&cause);
+pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
+    std::arch::naked_asm!("mov x0, x30", "b {}", sym loaded_by)
+}
+
+#[cfg(unix)]
+extern "C" fn loaded_by(caller: *const c_void) -> ggml_backend_reg_t {
+    registered(|| binding::to_caller(caller))
+}
+
+/// The same for programs that link this library: include/ggml-unweight.h hands their ggml's functions over.
+///
+/// # Safety
+/// `count` functions must be at `functions`, each ggml's of its name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ggml_backend_unweight_reg_linked(
+    functions: *const Linked,
+    count: usize,
+) -> ggml_backend_reg_t {
+    // SAFETY: the caller's promise.
+    registered(|| unsafe { binding::to_linked(std::slice::from_raw_parts(functions, count)) })
+}
+
+fn registered(bind: impl FnOnce() -> Result<(), String> + std::panic::UnwindSafe) -> ggml_backend_reg_t {
+    let registration = catch_unwind(|| bind().and_then(|()| device::checked_registration()));
+    registration
+        .unwrap_or_else(|_| Err("a defect while ggml was looked at: not loaded".to_owned()))
+        .unwrap_or_else(|cause| {
+            log::refused(&cause);
             std::ptr::null_mut()
-        }
-    }
+        })
 }
 
 /// How good this build is for the machine; any machine that runs ggml will do.

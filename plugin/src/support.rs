@@ -1,21 +1,10 @@
 //! Which operations llama.cpp hears that we take.
 
 use crate::host::cpu;
-use crate::host::ggml::*;
+use crate::host::ggml::{GGML_OP_NONE, ggml_tensor};
+use crate::host::layout::layout;
 use crate::ops::way::{Way, is_product_or_look_up, is_view, sources, way};
 use crate::weights::{self, Stand};
-
-/// What llama.cpp wants where the layer is, which is the CPU: it looks on which device these are, and does without them where that is
-/// another one (`resolve_fused_ops`; docs/LOADER.md).
-const WHERE_THE_LAYER_IS: [ggml_op; 7] = [
-    GGML_OP_FLASH_ATTN_EXT,
-    GGML_OP_GATED_DELTA_NET,
-    GGML_OP_LIGHTNING_INDEXER,
-    GGML_OP_DSV4_HC_PRE,
-    GGML_OP_DSV4_HC_COMB,
-    GGML_OP_DSV4_HC_POST,
-    GGML_OP_TOP_K_MASK,
-];
 
 /// True for whatever touches compressed weights, be it that the graph is refused then; and, while there are compressed weights in the
 /// process, for what the CPU can do, so that a graph is not cut into pieces.
@@ -47,7 +36,7 @@ pub fn supports(op: &ggml_tensor) -> bool {
             return true;
         }
     }
-    let ours = numbers || (weights::any_compressed() && !WHERE_THE_LAYER_IS.contains(&op.op));
+    let ours = numbers || (weights::any_compressed() && !layout().where_the_layer_is.contains(&op.op));
     ours && cpu::supports(op)
 }
 

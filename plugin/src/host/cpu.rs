@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
 
+use super::api::*;
 use super::ggml::*;
 use super::orders::Orders;
 use super::text::text;

@@ -4,7 +4,6 @@
 
 pub const GGML_MAX_OP_PARAMS: u32 = 64;
 pub const GGML_N_TASKS_MAX: i32 = -1;
-pub const GGML_BACKEND_API_VERSION: u32 = 3;
 pub const GGML_STATUS_ALLOC_FAILED: ggml_status = -2;
 pub const GGML_STATUS_FAILED: ggml_status = -1;
 pub const GGML_STATUS_SUCCESS: ggml_status = 0;
@@ -271,51 +270,9 @@ impl Default for ggml_backend_feature {
 pub type ggml_backend_get_features_t =
     ::core::option::Option<unsafe extern "C" fn(reg: ggml_backend_reg_t) -> *mut ggml_backend_feature>;
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone)]
-pub struct ggml_backend_buffer_type_i {
-    pub get_name: ::core::option::Option<
-        unsafe extern "C" fn(buft: ggml_backend_buffer_type_t) -> *const ::core::ffi::c_char,
-    >,
-    pub alloc_buffer: ::core::option::Option<
-        unsafe extern "C" fn(buft: ggml_backend_buffer_type_t, size: usize) -> ggml_backend_buffer_t,
-    >,
-    pub alloc_buffer_n: ::core::option::Option<
-        unsafe extern "C" fn(
-            buft: ggml_backend_buffer_type_t,
-            tensors: *mut *mut ggml_tensor,
-            n_tensors: ::core::ffi::c_int,
-        ) -> ggml_backend_buffer_t,
-    >,
-    pub get_alignment:
-        ::core::option::Option<unsafe extern "C" fn(buft: ggml_backend_buffer_type_t) -> usize>,
-    pub get_max_size: ::core::option::Option<unsafe extern "C" fn(buft: ggml_backend_buffer_type_t) -> usize>,
-    pub get_alloc_size: ::core::option::Option<
-        unsafe extern "C" fn(buft: ggml_backend_buffer_type_t, tensor: *const ggml_tensor) -> usize,
-    >,
-    pub get_alloc_size_n: ::core::option::Option<
-        unsafe extern "C" fn(
-            buft: ggml_backend_buffer_type_t,
-            tensors: *mut *mut ggml_tensor,
-            n_tensors: ::core::ffi::c_int,
-        ) -> usize,
-    >,
-    pub is_host: ::core::option::Option<unsafe extern "C" fn(buft: ggml_backend_buffer_type_t) -> bool>,
-}
-#[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct ggml_backend_buffer_type {
-    pub iface: ggml_backend_buffer_type_i,
-    pub device: ggml_backend_dev_t,
-    pub context: *mut ::core::ffi::c_void,
-}
-impl Default for ggml_backend_buffer_type {
-    fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
-    }
+    _unused: [u8; 0],
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -419,20 +376,7 @@ pub struct ggml_backend_buffer_i {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct ggml_backend_buffer {
-    pub iface: ggml_backend_buffer_i,
-    pub buft: ggml_backend_buffer_type_t,
-    pub context: *mut ::core::ffi::c_void,
-    pub size: usize,
-    pub usage: ggml_backend_buffer_usage,
-}
-impl Default for ggml_backend_buffer {
-    fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
-    }
+    _unused: [u8; 0],
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -670,6 +614,27 @@ impl Default for ggml_backend_reg {
         }
     }
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ggml_context {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ggml_init_params {
+    pub mem_size: usize,
+    pub mem_buffer: *mut ::core::ffi::c_void,
+    pub no_alloc: bool,
+}
+impl Default for ggml_init_params {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 pub type ggml_bitset_t = u32;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -714,50 +679,4 @@ impl Default for ggml_cgraph {
             s.assume_init()
         }
     }
-}
-unsafe extern "C" {
-    pub fn ggml_version() -> *const ::core::ffi::c_char;
-    pub fn ggml_nbytes(tensor: *const ggml_tensor) -> usize;
-    pub fn ggml_type_size(type_: ggml_type) -> usize;
-    pub fn ggml_op_name(op: ggml_op) -> *const ::core::ffi::c_char;
-    pub fn ggml_backend_buft_alloc_buffer(
-        buft: ggml_backend_buffer_type_t,
-        size: usize,
-    ) -> ggml_backend_buffer_t;
-    pub fn ggml_backend_buft_alloc_buffer_n(
-        buft: ggml_backend_buffer_type_t,
-        tensors: *mut *mut ggml_tensor,
-        n_tensors: ::core::ffi::c_int,
-    ) -> ggml_backend_buffer_t;
-    pub fn ggml_backend_buft_get_alignment(buft: ggml_backend_buffer_type_t) -> usize;
-    pub fn ggml_backend_buft_is_host(buft: ggml_backend_buffer_type_t) -> bool;
-    pub fn ggml_backend_buffer_free(buffer: ggml_backend_buffer_t);
-    pub fn ggml_backend_buffer_get_base(buffer: ggml_backend_buffer_t) -> *mut ::core::ffi::c_void;
-    pub fn ggml_backend_free(backend: ggml_backend_t);
-    pub fn ggml_backend_graph_compute(backend: ggml_backend_t, cgraph: *mut ggml_cgraph) -> ggml_status;
-    pub fn ggml_backend_dev_backend_reg(device: ggml_backend_dev_t) -> ggml_backend_reg_t;
-    pub fn ggml_backend_dev_init(
-        device: ggml_backend_dev_t,
-        params: *const ::core::ffi::c_char,
-    ) -> ggml_backend_t;
-    pub fn ggml_backend_dev_supports_op(device: ggml_backend_dev_t, op: *const ggml_tensor) -> bool;
-    pub fn ggml_backend_reg_get_proc_address(
-        reg: ggml_backend_reg_t,
-        name: *const ::core::ffi::c_char,
-    ) -> *mut ::core::ffi::c_void;
-    pub fn ggml_backend_dev_by_type(type_: ggml_backend_dev_type) -> ggml_backend_dev_t;
-    pub fn ggml_backend_tensor_alloc(
-        buffer: ggml_backend_buffer_t,
-        tensor: *mut ggml_tensor,
-        addr: *mut ::core::ffi::c_void,
-    ) -> ggml_status;
-    pub fn ggml_backend_view_init(tensor: *mut ggml_tensor) -> ggml_status;
-    pub fn ggml_backend_cpu_buffer_type() -> ggml_backend_buffer_type_t;
-    pub fn ggml_backend_buffer_init(
-        buft: ggml_backend_buffer_type_t,
-        iface: ggml_backend_buffer_i,
-        context: *mut ::core::ffi::c_void,
-        size: usize,
-    ) -> ggml_backend_buffer_t;
-    pub fn ggml_log_internal(level: ggml_log_level, format: *const ::core::ffi::c_char, ...);
 }

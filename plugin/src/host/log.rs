@@ -2,10 +2,23 @@
 
 use std::ffi::CString;
 
-use super::ggml::{GGML_LOG_LEVEL_ERROR, ggml_log_internal};
+use super::api;
+use super::ggml::{GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_WARN, ggml_log_level};
 
 pub fn error(message: &str) {
-    let text = CString::new(format!("unweight: {}\n", message.replace('\0', "?"))).unwrap_or_default();
-    // SAFETY: both strings end in NUL, and the format takes the one argument.
-    unsafe { ggml_log_internal(GGML_LOG_LEVEL_ERROR, c"%s".as_ptr(), text.as_ptr()) }
+    write(GGML_LOG_LEVEL_ERROR, message);
+}
+
+pub fn warn(message: &str) {
+    write(GGML_LOG_LEVEL_WARN, message);
+}
+
+/// To standard error, past a log that may be hidden or not there yet: without this line a program would die later on without a reason.
+pub fn refused(message: &str) {
+    eprintln!("unweight: {message}");
+}
+
+fn write(level: ggml_log_level, message: &str) {
+    let line = CString::new(format!("unweight: {}\n", message.replace('\0', "?"))).unwrap_or_default();
+    api::log(level, &line);
 }

@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
-use super::ggml::{ggml_op, ggml_op_name, ggml_tensor};
+use super::api::ggml_op_name;
+use super::ggml::{ggml_op, ggml_tensor};
 
 /// # Safety
 /// `text` must be null or end in NUL, and stay as it is while the result is used.

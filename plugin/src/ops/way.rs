@@ -1,6 +1,7 @@
 //! How a node of a graph is computed that has compressed weights among its sources.
 
 use super::spell::spelled;
+use crate::host::api::{ggml_backend_buffer_get_usage, ggml_type_size};
 use crate::host::cpu;
 use crate::host::ggml::*;
 use crate::host::text::{name, op_name};
@@ -51,8 +52,9 @@ pub fn way(node: &ggml_tensor) -> Result<Way<'_>, String> {
 fn strayed(node: &ggml_tensor) -> Option<String> {
     let weight = sources(node).next().map(root).filter(|_| is_product_or_look_up(node.op))?;
     // SAFETY: a tensor's buffer is null or alive.
-    let usage = unsafe { weight.buffer.as_ref() }?.usage;
-    (usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS && may_be_carrier(weight.type_)).then(|| {
+    let holds_weights =
+        || unsafe { ggml_backend_buffer_get_usage(weight.buffer) } == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
+    (may_be_carrier(weight.type_) && !weight.buffer.is_null() && holds_weights()).then(|| {
         format!(
             "tensor {:?} is compressed, but was not loaded together with the index that says how, so {} on it cannot be computed",
             name(weight),

@@ -9,7 +9,8 @@ use unweight::container::{number, shape};
 use unweight::kernel::Tensor;
 
 use super::weight::{Bound, Weight};
-use crate::host::ggml::{ggml_nbytes, ggml_tensor};
+use crate::host::api::ggml_nbytes;
+use crate::host::ggml::ggml_tensor;
 
 /// Finds the weights of all compressed tensors, and sets `extra` of each to what has been found. None are compressed where there is no
 /// index.

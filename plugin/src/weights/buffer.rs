@@ -1,15 +1,17 @@
 //! Buffers: ordinary ones for activations, and those that hold weights.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 use super::advice::prefer_large_pages;
-use super::kinds;
+use super::kinds::{self, Allocation};
 use super::loads::{self, LoadId};
 use super::may_be_carrier;
 use super::refusal::take_refusal;
-use crate::host::cpu;
+use crate::host::api::*;
 use crate::host::ggml::*;
-use crate::host::log;
+use crate::host::layout::{context_of, layout, type_field};
+use crate::host::{cpu, log};
 
 /// The context of a buffer of weights.
 struct Weights {
@@ -21,7 +23,7 @@ struct Weights {
 
 /// Makes our types of buffers, which point back to their device.
 pub fn make_kinds(device: ggml_backend_dev_t) {
-    kinds::make(device, allocate, allocate_for);
+    kinds::make(device, &Allocation { allocate, allocate_all: allocate_for, bytes_of });
 }
 
 /// Wraps a range of a mapped file.
@@ -51,9 +53,25 @@ fn hold(
     };
     let context = Box::into_raw(Box::new(Weights { load, base, memory }));
     // SAFETY: the type lives for ever, the context until `free`.
-    let buffer = unsafe { ggml_backend_buffer_init(kinds::loaded(), iface, context.cast(), size) };
+    let buffer = unsafe { ggml_backend_buffer_init(kinds::loaded(), iface.into(), context.cast(), size) };
     loads::add_buffer(load, buffer);
     buffer
+}
+
+/// True if ggml finds in a buffer of ours what we put there.
+pub fn buffers_are_understood() -> bool {
+    const SIZE: usize = 4096;
+    let Some((buffer, base)) = load_into(SIZE) else { return false };
+    // SAFETY: a live buffer, freed once.
+    unsafe {
+        let found = ggml_backend_buffer_get_type(buffer) == kinds::loaded()
+            && kinds::of(buffer) == kinds::loaded()
+            && ggml_backend_buffer_get_size(buffer) == SIZE
+            && ggml_backend_buffer_get_base(buffer) == base
+            && load_of(buffer).is_some();
+        ggml_backend_buffer_free(buffer);
+        found
+    }
 }
 
 /// The load that a buffer belongs to; `None` for an empty one, with which llama.cpp asks.
@@ -62,7 +80,7 @@ fn hold(
 /// The buffer must be alive, and of the type `loaded` or `compressed`.
 pub unsafe fn load_of(buffer: ggml_backend_buffer_t) -> Option<LoadId> {
     // SAFETY: buffers of these types are made in `hold`, or by ggml, empty and without a context.
-    unsafe { (*buffer).context.cast::<Weights>().as_ref() }.map(|weights| weights.load)
+    unsafe { context_of(buffer).cast::<Weights>().as_ref() }.map(|weights| weights.load)
 }
 
 /// Memory for a graph, unless it has been found that it cannot be computed; ordinary memory for whatever else asks.
@@ -72,14 +90,36 @@ unsafe extern "C" fn allocate(buft: ggml_backend_buffer_type_t, size: usize) -> 
         log::error(&reason);
         return std::ptr::null_mut();
     }
+    if CARRIERS_ASKED.take() && layout().api < 3 {
+        return load_into(size).map_or(std::ptr::null_mut(), |(buffer, _)| buffer);
+    }
     // SAFETY: a CPU buffer depends on its type for nothing, so another may take its place.
     unsafe {
         let buffer = ggml_backend_buft_alloc_buffer(cpu::buffer_type(), size);
-        if let Some(buffer) = buffer.as_mut().filter(|_| plain) {
-            buffer.buft = buft;
+        if plain && !buffer.is_null() {
+            type_field(buffer).write(buft);
         }
         buffer
     }
+}
+
+thread_local! {
+    /// What this thread has asked about since it last asked for memory is weights only, with carriers among them.
+    static CARRIERS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How much memory a tensor needs. Before API 3 llama.cpp asks this for each weight of a list, then for memory for all of them: so it is
+/// known what that is for.
+unsafe extern "C" fn bytes_of(_: ggml_backend_buffer_type_t, tensor: *const ggml_tensor) -> usize {
+    // SAFETY: ggml passes a live tensor.
+    let (bytes, tensor) = unsafe { (ggml_nbytes(tensor), &*tensor) };
+    let is_weight = tensor.op == GGML_OP_NONE && tensor.flags == 0 && is_unplaced(tensor);
+    if !is_weight {
+        CARRIERS_ASKED.set(false);
+    } else if may_be_carrier(tensor.type_) {
+        CARRIERS_ASKED.set(true);
+    }
+    bytes
 }
 
 /// Memory for all weights of a model that come to us, where it is not mapped; for an adapter's, which are none of ours, the CPU's.
@@ -94,40 +134,31 @@ unsafe extern "C" fn allocate_for(
         _ => &[],
     };
     // SAFETY: as above.
-    if !list.iter().any(|&tensor| unsafe { may_be_carrier((*tensor).type_) }) {
-        // SAFETY: as above.
-        return unsafe { ggml_backend_buft_alloc_buffer_n(cpu::buffer_type(), tensors, count) };
-    }
-    // SAFETY: as above.
     unsafe { load(list) }.unwrap_or_else(|| {
         log::error("no memory for the weights of a model");
         std::ptr::null_mut()
     })
 }
 
-/// A buffer with these tensors in it, each at the alignment of our types.
+/// A buffer with these tensors in it, each at the alignment of our types: one of ours if there may be carriers among them.
 ///
 /// # Safety
 /// The tensors must be alive.
 unsafe fn load(tensors: &[*mut ggml_tensor]) -> Option<ggml_backend_buffer_t> {
-    // SAFETY: the type lives for ever.
-    let alignment = unsafe { ggml_backend_buft_get_alignment(kinds::loaded()) };
     let mut offsets = Vec::with_capacity(tensors.len());
     let mut size = 0usize;
     for &tensor in tensors {
         offsets.push(size);
         // SAFETY: the tensor is alive.
         let bytes = if unsafe { is_unplaced(&*tensor) } { unsafe { ggml_nbytes(tensor) } } else { 0 };
-        size = size.checked_add(bytes)?.checked_next_multiple_of(alignment)?;
+        size = size.checked_add(bytes)?.checked_next_multiple_of(kinds::ALIGNMENT)?;
     }
-    // SAFETY: no precondition; the result is null or a buffer of its own.
-    let memory = unsafe { ggml_backend_buft_alloc_buffer(cpu::buffer_type(), size.max(alignment)) };
-    if memory.is_null() {
-        return None;
-    }
-    // SAFETY: a live buffer, which has at least one byte.
-    let base = unsafe { ggml_backend_buffer_get_base(memory) };
-    let buffer = hold(loads::of_list(), base, size.max(alignment), memory);
+    let size = size.max(kinds::ALIGNMENT);
+    // SAFETY: as above.
+    let (buffer, base) = match tensors.iter().any(|&tensor| unsafe { may_be_carrier((*tensor).type_) }) {
+        true => load_into(size)?,
+        false => memory(size)?,
+    };
     for (&tensor, offset) in tensors.iter().zip(offsets) {
         // SAFETY: the tensor is alive, has no place yet, and its bytes end before the next offset.
         let status = unsafe {
@@ -148,6 +179,20 @@ unsafe fn load(tensors: &[*mut ggml_tensor]) -> Option<ggml_backend_buffer_t> {
     Some(buffer)
 }
 
+/// A buffer of so many bytes for weights that come by one load, and where it begins.
+fn load_into(size: usize) -> Option<(ggml_backend_buffer_t, *mut c_void)> {
+    let (memory, base) = memory(size)?;
+    Some((hold(loads::of_list(), base, size, memory), base))
+}
+
+/// A buffer of ordinary memory, and where it begins.
+fn memory(size: usize) -> Option<(ggml_backend_buffer_t, *mut c_void)> {
+    // SAFETY: no precondition; the result is null or a buffer of its own.
+    let memory = unsafe { ggml_backend_buft_alloc_buffer(cpu::buffer_type(), size) };
+    // SAFETY: a live buffer.
+    (!memory.is_null()).then(|| (memory, unsafe { ggml_backend_buffer_get_base(memory) }))
+}
+
 fn is_unplaced(tensor: &ggml_tensor) -> bool {
     tensor.data.is_null() && tensor.view_src.is_null()
 }
@@ -156,12 +201,12 @@ fn is_unplaced(tensor: &ggml_tensor) -> bool {
 /// `buffer` must be one that `hold` made.
 unsafe fn weights<'a>(buffer: ggml_backend_buffer_t) -> &'a Weights {
     // SAFETY: the caller's promise.
-    unsafe { &*(*buffer).context.cast::<Weights>() }
+    unsafe { &*context_of(buffer).cast::<Weights>() }
 }
 
 unsafe extern "C" fn free(buffer: ggml_backend_buffer_t) {
     // SAFETY: the context is the box made in `hold`; ggml frees a buffer once.
-    let weights = unsafe { Box::from_raw((*buffer).context.cast::<Weights>()) };
+    let weights = unsafe { Box::from_raw(context_of(buffer).cast::<Weights>()) };
     loads::end(weights.load);
     // SAFETY: null, or ours alone.
     unsafe { ggml_backend_buffer_free(weights.memory) };
@@ -227,7 +272,7 @@ unsafe extern "C" fn clear(buffer: ggml_backend_buffer_t, value: u8) {
     // SAFETY: as for `write`; the buffer is as long as it says.
     unsafe {
         if writable(buffer) {
-            weights(buffer).base.cast::<u8>().write_bytes(value, (*buffer).size);
+            weights(buffer).base.cast::<u8>().write_bytes(value, ggml_backend_buffer_get_size(buffer));
         }
     }
 }

@@ -1,41 +1,45 @@
 //! Our types of buffers.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::host::cpu;
 use crate::host::forever::Forever;
 use crate::host::ggml::*;
+use crate::host::layout::{BufferType, buffer_type_of, type_field};
 
 /// Where vector loads are fastest, and a cache line.
-const ALIGNMENT: usize = 64;
+pub const ALIGNMENT: usize = 64;
 
 struct Kinds {
-    plain: Forever<ggml_backend_buffer_type>,
-    loaded: Forever<ggml_backend_buffer_type>,
-    compressed: Forever<ggml_backend_buffer_type>,
+    plain: Kind,
+    loaded: Kind,
+    compressed: Kind,
 }
+
+type Kind = Forever<[*mut c_void; 10]>;
 
 static KINDS: OnceLock<Kinds> = OnceLock::new();
 
-type Allocate = unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t;
-type AllocateFor =
-    unsafe extern "C" fn(ggml_backend_buffer_type_t, *mut *mut ggml_tensor, c_int) -> ggml_backend_buffer_t;
+/// How memory is given out.
+pub struct Allocation {
+    pub allocate: unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t,
+    pub allocate_all: unsafe extern "C" fn(
+        ggml_backend_buffer_type_t,
+        *mut *mut ggml_tensor,
+        c_int,
+    ) -> ggml_backend_buffer_t,
+    pub bytes_of: unsafe extern "C" fn(ggml_backend_buffer_type_t, *const ggml_tensor) -> usize,
+}
 
 /// Makes the types, which point back to their device.
-pub fn make(device: ggml_backend_dev_t, allocate: Allocate, allocate_for: AllocateFor) {
+pub fn make(device: ggml_backend_dev_t, allocation: &Allocation) {
+    let Allocation { allocate, allocate_all, bytes_of } = *allocation;
     KINDS.get_or_init(|| {
-        let kind = |get_name, is_host| {
-            let iface = ggml_backend_buffer_type_i {
-                get_name: Some(get_name),
-                alloc_buffer: Some(allocate),
-                alloc_buffer_n: Some(allocate_for),
-                get_alignment: Some(alignment),
-                is_host: Some(is_host),
-                ..Default::default()
-            };
-            Forever::new(ggml_backend_buffer_type { iface, device, context: std::ptr::null_mut() })
+        let kind = |name, is_host| {
+            let functions = BufferType { name, allocate, allocate_all, alignment, bytes_of, is_host };
+            buffer_type_of(&functions, device)
         };
         Kinds {
             plain: kind(plain_name as unsafe extern "C" fn(_) -> _, yes as unsafe extern "C" fn(_) -> _),
@@ -48,17 +52,17 @@ pub fn make(device: ggml_backend_dev_t, allocate: Allocate, allocate_for: Alloca
 /// The device's default: llama.cpp asks with it what we can do, and keeps activations in it. It is ordinary memory, so that these pass
 /// between this backend and the CPU's uncopied.
 pub fn plain() -> ggml_backend_buffer_type_t {
-    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.plain.get())
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.plain.get().cast())
 }
 
 /// Of weights, from when they are placed with us until it is known what they are. Ordinary memory: the loader reads into it.
 pub fn loaded() -> ggml_backend_buffer_type_t {
-    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.loaded.get())
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.loaded.get().cast())
 }
 
 /// Of weights with compressed ones among them. Not "host", so that nobody else takes the bytes of a carrier for its numbers.
 pub fn compressed() -> ggml_backend_buffer_type_t {
-    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.compressed.get())
+    KINDS.get().map_or(std::ptr::null_mut(), |kinds| kinds.compressed.get().cast())
 }
 
 /// Of weights that are real numbers after all: the CPU's.
@@ -72,7 +76,7 @@ pub fn numbers() -> ggml_backend_buffer_type_t {
 /// The buffer must be alive.
 pub unsafe fn of(buffer: ggml_backend_buffer_t) -> ggml_backend_buffer_type_t {
     // SAFETY: the field of a live buffer; while others use it we change it only through `set`.
-    unsafe { AtomicPtr::from_ptr(&raw mut (*buffer).buft) }.load(Ordering::Acquire)
+    unsafe { AtomicPtr::from_ptr(type_field(buffer)) }.load(Ordering::Acquire)
 }
 
 /// Makes a buffer one of another type.
@@ -81,7 +85,7 @@ pub unsafe fn of(buffer: ggml_backend_buffer_t) -> ggml_backend_buffer_type_t {
 /// The buffer must be alive.
 pub unsafe fn set(buffer: ggml_backend_buffer_t, kind: ggml_backend_buffer_type_t) {
     // SAFETY: as for `of`.
-    unsafe { AtomicPtr::from_ptr(&raw mut (*buffer).buft) }.store(kind, Ordering::Release);
+    unsafe { AtomicPtr::from_ptr(type_field(buffer)) }.store(kind, Ordering::Release);
 }
 
 unsafe extern "C" fn plain_name(_: ggml_backend_buffer_type_t) -> *const c_char {

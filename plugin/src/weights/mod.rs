@@ -10,8 +10,8 @@ mod refusal;
 mod stand;
 mod weight;
 
-pub use buffer::{make_kinds, map};
-pub use kinds::{compressed, plain};
+pub use buffer::{buffers_are_understood, make_kinds, map};
+pub use kinds::{ALIGNMENT, compressed, plain};
 pub use loads::{any_compressed, settle_own};
 pub use refusal::{clear_refusal, refuse};
 pub use stand::{Stand, holds, root, shown, stand};

@@ -3,6 +3,7 @@
 use super::buffer::load_of;
 use super::weight::{Bound, Shown};
 use super::{kinds, loads, may_be_carrier};
+use crate::host::api::ggml_backend_buffer_get_size;
 use crate::host::ggml::{GGML_OP_NONE, ggml_backend_buffer_type_t, ggml_tensor};
 use crate::host::text::name;
 
@@ -59,7 +60,7 @@ pub fn stand(tensor: &ggml_tensor) -> Stand {
     let Some(first) = kind(root) else { return Stand::Elsewhere };
     if first == kinds::plain() {
         // SAFETY: the buffer is alive.
-        let empty = unsafe { (*root.buffer).size } == 0 && root.op == GGML_OP_NONE;
+        let empty = unsafe { ggml_backend_buffer_get_size(root.buffer) } == 0 && root.op == GGML_OP_NONE;
         return if empty { Stand::Empty } else { Stand::Elsewhere };
     }
     // SAFETY: the buffer is alive.

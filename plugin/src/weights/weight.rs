@@ -2,7 +2,8 @@
 
 use unweight::kernel::Tensor;
 
-use crate::host::ggml::{ggml_tensor, ggml_type_size};
+use crate::host::api::ggml_type_size;
+use crate::host::ggml::ggml_tensor;
 
 /// What the `extra` of a carrier points to.
 pub enum Bound {

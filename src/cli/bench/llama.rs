@@ -11,7 +11,7 @@ use super::sample::{Sample, ratio};
 use super::{Row, folder_beside, thread_counts};
 
 /// Columns in a batch: small ones (speculative decoding, several users), and prompts.
-const BATCHES: &str = "2,4,8,128,512";
+const BATCHES: &str = "2,4,8,128";
 /// From here on they are called a prompt.
 const PROMPT: u32 = 128;
 const GENERATED: &str = "32";

@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Folder of llama.cpp's programs, built with loadable backends: compare --model with its compressed form
     #[arg(long, value_name = "DIR", requires = "model")]
     llama: Option<PathBuf>,
-    /// A BF16 GGUF: also measures convert and restore on it
+    /// A GGUF of full precision: also measures convert and restore on it
     #[arg(long, value_name = "ORIGINAL")]
     model: Option<PathBuf>,
     /// The plugin [default: libggml_unweight.so beside this program]

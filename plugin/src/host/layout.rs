@@ -1,0 +1,235 @@
+//! What differs between versions of ggml, found in the one that runs. Its version does not tell: structures have changed without it, and
+//! differ between programs of one version. docs/COMPATIBILITY.md has what is known.
+
+use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
+
+use super::api::*;
+use super::forever::Forever;
+use super::ggml::*;
+use super::text::{op_name, text};
+
+pub struct Layout {
+    /// 2, or 3 with `alloc_buffer_n` in buffer types.
+    pub api: c_int,
+    /// Where a buffer's type stands in it, behind its functions; its context, size and usage follow.
+    buffer_type: usize,
+    pub custom: ggml_op,
+    /// Operations that llama.cpp wants where the layer is, as far as this ggml has them.
+    pub where_the_layer_is: Vec<ggml_op>,
+}
+
+static LAYOUT: OnceLock<Layout> = OnceLock::new();
+
+/// The layout of the running ggml.
+pub fn layout() -> &'static Layout {
+    LAYOUT.get().expect("every way into this library probes first")
+}
+
+/// Operations whose numbers have never changed, and are checked.
+const FIXED: [(ggml_op, &str); 9] = [
+    (GGML_OP_NONE, "NONE"),
+    (GGML_OP_MUL_MAT, "MUL_MAT"),
+    (GGML_OP_MUL_MAT_ID, "MUL_MAT_ID"),
+    (GGML_OP_CPY, "CPY"),
+    (GGML_OP_RESHAPE, "RESHAPE"),
+    (GGML_OP_VIEW, "VIEW"),
+    (GGML_OP_PERMUTE, "PERMUTE"),
+    (GGML_OP_TRANSPOSE, "TRANSPOSE"),
+    (GGML_OP_GET_ROWS, "GET_ROWS"),
+];
+
+/// It looks on which device these are, and does without them where that is another one (`resolve_fused_ops`; docs/LOADER.md).
+const WHERE_THE_LAYER_IS: [&str; 7] = [
+    "FLASH_ATTN_EXT",
+    "GATED_DELTA_NET",
+    "LIGHTNING_INDEXER",
+    "DSV4_HC_PRE",
+    "DSV4_HC_COMB",
+    "DSV4_HC_POST",
+    "TOP_K_MASK",
+];
+
+/// The last operation of every version so far: names behind the end of the table are not looked at.
+const LAST: &str = "GLU";
+/// Far more than any version has.
+const MOST_OPERATIONS: ggml_op = 200;
+
+/// Finds the layout out, for the rest of the process.
+///
+/// # Errors
+/// If it is none that is known, with what differs.
+pub fn probe() -> Result<(), String> {
+    if LAYOUT.get().is_none() {
+        let api = api()?;
+        let buffer_type = buffer_type()?;
+        check_tensors_and_graphs()?;
+        let operations = operations();
+        let number = |wanted: &str| operations.iter().find(|(_, name)| name == wanted).map(|&(op, _)| op);
+        if let Some((_, name)) = FIXED.iter().find(|(op, name)| number(name) != Some(*op)) {
+            return Err(format!("it numbers operations in another way ({name})"));
+        }
+        let custom = number("CUSTOM").ok_or("it has no operation CUSTOM")?;
+        let where_the_layer_is = WHERE_THE_LAYER_IS.iter().filter_map(|name| number(name)).collect();
+        LAYOUT.get_or_init(|| Layout { api, buffer_type, custom, where_the_layer_is });
+    }
+    Ok(())
+}
+
+/// The running ggml, for messages.
+pub fn version() -> String {
+    // SAFETY: no precondition; the result is a constant string.
+    unsafe { text(ggml_version()) }.into_owned()
+}
+
+/// # Safety
+/// At least `index + 1` words must be readable at `start`.
+unsafe fn word(start: *const c_void, index: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { start.cast::<usize>().add(index).read() }
+}
+
+/// The functions of the type of ordinary memory, which is there before any device is: `alloc_buffer_n`, which it leaves out, came third in
+/// API 3, and `get_alloc_size_n` in front of `is_host`.
+fn api() -> Result<c_int, String> {
+    // SAFETY: the type lives for ever, and has six functions, a device and a context at the least.
+    let filled: Vec<bool> = unsafe {
+        let ty = ggml_backend_cpu_buffer_type().cast::<c_void>();
+        (0..8).map(|index| word(ty, index) != 0).collect()
+    };
+    match filled[..6] {
+        [true, true, true, _, _, true] if !filled[3] => Ok(2),
+        [true, true, false, true, _, _] if filled[7] => Ok(3),
+        _ => Err("its types of buffers have other functions".to_owned()),
+    }
+}
+
+/// Where type, context, size and usage stand in a buffer.
+fn buffer_type() -> Result<usize, String> {
+    const SIZE: usize = 4096 + 7 * 64;
+    // SAFETY: a buffer of our own; it holds eleven functions and four fields at the least, and the allocator's rounding keeps what lies
+    // behind them readable up to the next of the places that are looked at.
+    unsafe {
+        let ty = ggml_backend_cpu_buffer_type();
+        let buffer = ggml_backend_buft_alloc_buffer(ty, SIZE);
+        if buffer.is_null() {
+            return Err("it has no memory".to_owned());
+        }
+        let stands_at = |place: usize| {
+            word(buffer.cast(), place) == ty.addr()
+                && word(buffer.cast(), place + 2) == ggml_backend_buffer_get_size(buffer)
+        };
+        let found = [11, 14].into_iter().find(|&place| stands_at(place));
+        ggml_backend_buffer_free(buffer);
+        found.map(|place| place * size_of::<usize>()).ok_or("its buffers have other functions".to_owned())
+    }
+}
+
+/// Tensors and graphs are as in our bindings.
+fn check_tensors_and_graphs() -> Result<(), String> {
+    const NODES: usize = 13;
+    /// In front of everything that stands in a context.
+    const OBJECT: usize = 32;
+    let mut memory = vec![0u64; 1 << 12];
+    let params = ggml_init_params {
+        mem_size: size_of_val(&memory[..]),
+        mem_buffer: memory.as_mut_ptr().cast(),
+        no_alloc: true,
+    };
+    // SAFETY: the context lies in `memory`, and is freed before that; what is read of a tensor and a graph was found to be theirs.
+    unsafe {
+        if ggml_tensor_overhead() != OBJECT + size_of::<ggml_tensor>() {
+            return Err("its tensors are larger or smaller".to_owned());
+        }
+        let context = ggml_init(params);
+        if context.is_null() {
+            return Err("it makes no context".to_owned());
+        }
+        let tensor = ggml_new_tensor_2d(context, GGML_TYPE_I16, 5, 3);
+        let graph = ggml_new_graph_custom(context, NODES, false);
+        let (nodes, size) = (ggml_graph_nodes(graph), size_of::<ggml_cgraph>());
+        let tensors = (*tensor).type_ == GGML_TYPE_I16
+            && (*tensor).ne == [5, 3, 1, 1]
+            && (*tensor).nb == [2, 10, 30, 30]
+            && (*tensor).data.is_null();
+        // The nodes stand behind the graph in memory, the leafs behind them.
+        let graphs = nodes.addr() == graph.addr() + size && {
+            let graph = &*graph;
+            graph.size == ggml_graph_size(std::ptr::from_ref(graph).cast_mut())
+                && graph.size == NODES as c_int
+                && graph.n_nodes == 0
+                && graph.nodes == nodes
+                && graph.grads.is_null()
+                && graph.grad_accs.is_null()
+                && graph.leafs == nodes.add(NODES)
+        };
+        ggml_free(context);
+        match (tensors, graphs) {
+            (true, true) => Ok(()),
+            (false, _) => Err("its tensors have other fields".to_owned()),
+            (true, false) => Err("its graphs have other fields".to_owned()),
+        }
+    }
+}
+
+/// All operations with their names.
+fn operations() -> Vec<(ggml_op, String)> {
+    let mut all = Vec::new();
+    for op in 0..MOST_OPERATIONS {
+        let name = op_name(op).into_owned();
+        let last = name == LAST;
+        all.push((op, name));
+        if last {
+            break;
+        }
+    }
+    all
+}
+
+/// The field of a buffer that says its type.
+///
+/// # Safety
+/// The buffer must be alive.
+pub unsafe fn type_field(buffer: ggml_backend_buffer_t) -> *mut ggml_backend_buffer_type_t {
+    // SAFETY: the place was found by the probe.
+    unsafe { buffer.cast::<u8>().add(layout().buffer_type).cast() }
+}
+
+/// What a buffer of ours was made with.
+///
+/// # Safety
+/// The buffer must be alive.
+pub unsafe fn context_of(buffer: ggml_backend_buffer_t) -> *mut c_void {
+    // SAFETY: as above; the context follows the type.
+    unsafe { type_field(buffer).add(1).cast::<*mut c_void>().read() }
+}
+
+/// The functions of a type of buffers of ours. `allocate_all` takes a list of tensors, which API 3 passes; `bytes_of` is asked for each
+/// tensor before memory for it is.
+pub struct BufferType {
+    pub name: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> *const std::ffi::c_char,
+    pub allocate: unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t,
+    pub allocate_all: unsafe extern "C" fn(
+        ggml_backend_buffer_type_t,
+        *mut *mut ggml_tensor,
+        c_int,
+    ) -> ggml_backend_buffer_t,
+    pub alignment: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> usize,
+    pub bytes_of: unsafe extern "C" fn(ggml_backend_buffer_type_t, *const ggml_tensor) -> usize,
+    pub is_host: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> bool,
+}
+
+/// The type as this ggml lays it out: functions, device, context.
+pub fn buffer_type_of(functions: &BufferType, device: ggml_backend_dev_t) -> Forever<[*mut c_void; 10]> {
+    let BufferType { name, allocate, allocate_all, alignment, bytes_of, is_host } = *functions;
+    let (name, allocate) = (name as *mut c_void, allocate as *mut c_void);
+    let (alignment, is_host, bytes_of) =
+        (alignment as *mut c_void, is_host as *mut c_void, bytes_of as *mut c_void);
+    let (none, device) = (std::ptr::null_mut(), device.cast());
+    Forever::new(match layout().api {
+        2 => [name, allocate, alignment, none, bytes_of, is_host, device, none, none, none],
+        _ => {
+            [name, allocate, allocate_all as *mut c_void, alignment, none, none, none, is_host, device, none]
+        }
+    })
+}

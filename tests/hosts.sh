@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The plugin in ready-made llama.cpps, which nobody built for it: the same probabilities, bit for bit, from the original and from the
+# compressed file, and from an original beside the plugin. Python wheels of xllamacpp stand for many versions of ggml, the npm package
+# node-llama-cpp for programs that keep ggml to themselves. Downloads some 300 MB once, into the cache.
+#   tests/hosts.sh              what docs/COMPATIBILITY.md lists
+set -euo pipefail
+# shellcheck source=tools/checks.sh
+. "$(dirname "$0")/tools/checks.sh"
+cargo build --release --quiet --manifest-path "$root/Cargo.toml"
+python=$("$tests/tools/python.sh")
+plugin=$release/libggml_unweight.so
+hosts=$cache/hosts
+mkdir -p "$hosts"
+
+# Newest and oldest that works, the ends of each layout (docs/COMPATIBILITY.md), and the last that is too old.
+wheels=(2026.10.11549 2026.9.10809 2026.8.10229 2026.7.9873 2026.6.9538 2026.5.9093)
+too_old=2026.4.8672
+node_llama_cpp=3.22.1
+
+# wheel VERSION: prints its folder.
+wheel() {
+  local folder=$hosts/xllamacpp-$1
+  if [ ! -d "$folder" ]; then
+    rm -rf "$folder.part"
+    "$python" -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: --target "$folder.part" "xllamacpp==$1" >&2
+    mv "$folder.part" "$folder"
+  fi
+  echo "$folder"
+}
+
+echo "== Making models"
+# Rows of 172 weights: versions before 0.26 leave what is no multiple of a vector to another function.
+odd=$work/odd-original.gguf
+"$python" "$tests/tools/make_model.py" "$odd" --embd 64 --ff 172 --heads 8 --kv-heads 4 --layers 5
+declare -A original=([odd]=$odd [smollm2]=$("$root/examples/smollm2.sh"))
+for type in f16 f32; do
+  original[odd-$type]=$work/odd-$type-original.gguf
+  "$python" "$tests/tools/cast.py" "$odd" "${original[odd-$type]}" $type proper
+done
+declare -A compressed
+for name in "${!original[@]}"; do
+  compressed[$name]=$work/$name.gguf
+  "$unweight" convert "${original[$name]}" "${compressed[$name]}" >&2
+done
+
+# compare HOST COMMAND PLUGGED: two commands that take a model, without and with the plugin.
+compare() {
+  local name
+  for name in "${!original[@]}"; do
+    same "$1, $name: compressed" "$2 ${original[$name]}" "${3/MODEL/${compressed[$name]}}"
+    same "$1, $name: an original beside the plugin" "$2 ${original[$name]}" "${3/MODEL/${original[$name]}}"
+  done
+}
+
+echo "== Python: xllamacpp"
+if [ "$(uname -sm)" = "Linux x86_64" ]; then
+  for version in "${wheels[@]}"; do
+    command="PYTHONPATH=$(wheel "$version") $python $tests/tools/wheel_logprobs.py"
+    compare "xllamacpp $version" "$command" "$command MODEL $plugin"
+    sed -n 's/^ggml /  that was ggml /p' "$work/first"
+  done
+  command="PYTHONPATH=$(wheel $too_old) $python $tests/tools/wheel_logprobs.py"
+  refuses "xllamacpp $too_old: too old" "unweight: ggml 0.9.11 of this program cannot be worked with" "$command ${compressed[odd]} $plugin"
+else
+  echo "SKIPPED  xllamacpp: there is no wheel for this machine here"
+fi
+
+echo "== Node: node-llama-cpp"
+if command -v npm >/dev/null && [ "$(uname -sm)" = "Linux x86_64" ]; then
+  modules=$hosts/node-llama-cpp-$node_llama_cpp
+  if [ ! -d "$modules" ]; then
+    rm -rf "$modules.part"
+    mkdir "$modules.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --omit optional --prefix "$modules.part" \
+      "node-llama-cpp@$node_llama_cpp" "@node-llama-cpp/linux-x64@$node_llama_cpp" >&2
+    mv "$modules.part" "$modules"
+  fi
+  command="node $tests/tools/node_probabilities.mjs $modules"
+  compare "node-llama-cpp $node_llama_cpp" "$command" "$loaded $command MODEL"
+else
+  echo "SKIPPED  node-llama-cpp: npm is missing, or there is no package for this machine"
+fi
+
+summary "Ready-made hosts"
