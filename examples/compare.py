@@ -1,5 +1,9 @@
-"""compare.py BIN PLUGIN ORIGINAL COMPRESSED: runs llama.cpp's programs in folder BIN on both files in turn and prints the answers,
-and sizes, peak memory and speed side by side (medians). Exits with 1 if the answers differ."""
+"""Runs a model and its compressed form in llama.cpp in turn, and prints the answers, and sizes, peak memory and speed side by side
+(medians). Exits with 1 if the answers differ.
+
+    compare.py HOST PLUGIN ORIGINAL COMPRESSED
+
+HOST is a folder with llama.cpp's programs, or a Python that has the package xllamacpp."""
 import json
 import os
 import statistics
@@ -8,17 +12,14 @@ import sys
 import tempfile
 import time
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 QUESTION = "Why is the sky blue? Answer in two sentences."
 ROUNDS = 9
 THREADS = os.cpu_count()
 
 
-def run(program, model, plugin, *arguments):
+def run(command, environment):
     """Standard output, peak memory of the child in bytes, and seconds from start to end."""
-    environment = dict(os.environ, GGML_BACKEND_PATH=plugin) if plugin else dict(os.environ)
-    if not plugin:
-        environment.pop("GGML_BACKEND_PATH", None)
-    command = [program, "-m", model, "-t", str(THREADS), *arguments]
     start = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment)
@@ -27,8 +28,50 @@ def run(program, model, plugin, *arguments):
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             errors.seek(0)
-            sys.exit(f"compare.py: {' '.join(command)} failed:\n{errors.read().decode()[-2000:]}")
+            sys.exit(f"compare.py: {' '.join(command)} failed:\n{errors.read().decode(errors='replace')[-2000:]}")
     return text, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.monotonic() - start
+
+
+class Programs:
+    """llama.cpp's own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, program, model, plugin, *arguments):
+        environment = {name: value for name, value in os.environ.items() if name != "GGML_BACKEND_PATH"}
+        if plugin:
+            environment["GGML_BACKEND_PATH"] = plugin
+        return run([f"{self.folder}/{program}", "-m", model, "-t", str(THREADS), *arguments], environment)
+
+    def answer(self, model, plugin):
+        question = ["-p", QUESTION, "--single-turn", "--temp", "0", "-n", "80", "-c", "2048", "--no-display-prompt"]
+        text, memory, _ = self.run("llama-completion", model, plugin, *question)
+        return text.strip(), memory
+
+    def speeds(self, model, plugin):
+        *_, first = self.run("llama-completion", model, plugin, "-p", "Hello", "-n", "1", "--single-turn", "-c", "512")
+        text, *_ = self.run("llama-bench", model, plugin, "-p", "128", "-n", "32", "-r", "1", "-o", "json")
+        tests = {"generation" if test["n_gen"] else "prompt": test["avg_ts"] for test in json.loads(text)}
+        return {"first": first, **tests}
+
+
+class Package:
+    """The llama.cpp of a Python package."""
+
+    def __init__(self, python):
+        self.python = python
+
+    def run(self, model, plugin):
+        text, memory, _ = run([self.python, f"{HERE}/ask.py", model, plugin or "-", "--json"], dict(os.environ))
+        return json.loads(text), memory
+
+    def answer(self, model, plugin):
+        found, memory = self.run(model, plugin)
+        return found["answer"].strip(), memory
+
+    def speeds(self, model, plugin):
+        return self.run(model, plugin)[0]
 
 
 def settle(path):
@@ -41,34 +84,26 @@ def settle(path):
             pass
 
 
-def main(folder, plugin, original, compressed):
+def main(host, plugin, original, compressed):
     settle(original)
     settle(compressed)
-    sides = [("original", original, None), ("compressed", compressed, plugin)]
-    answers, memory, speed = {}, {}, {name: {"prompt": [], "generation": [], "first": []} for name, _, _ in sides}
-    for name, model, library in sides:
-        answer, memory[name], _ = run(
-            f"{folder}/llama-completion", model, library,
-            "-p", QUESTION, "--single-turn", "--temp", "0", "-n", "80", "-c", "2048", "--no-display-prompt",
-        )  # fmt: skip
-        answers[name] = answer.strip()
-        print(f"\n{name}: {answers[name]}")
+    host = Programs(host) if os.path.isdir(host) else Package(host)
+    sides = {"original": (original, None), "compressed": (compressed, plugin)}
+    answers, memory, speed = {}, {}, {name: [] for name in sides}
+    for name, side in sides.items():
+        answers[name], memory[name] = host.answer(*side)
+        print(f"\n{name}: {answers[name]}", flush=True)
     for _ in range(ROUNDS):
-        for name, model, library in sides:
-            *_, seconds = run(f"{folder}/llama-completion", model, library, "-p", "Hello", "-n", "1", "--single-turn", "-c", "512")
-            speed[name]["first"].append(seconds)
-            text, *_ = run(f"{folder}/llama-bench", model, library, "-p", "128", "-n", "32", "-r", "1", "-o", "json")
-            for test in json.loads(text):
-                speed[name]["generation" if test["n_gen"] else "prompt"].append(test["avg_ts"])
+        for name, side in sides.items():
+            speed[name].append(host.speeds(*side))
 
     def row(label, unit, value):
         first, second = value("original"), value("compressed")
         print(f"{label:22} {first:12.4g} {second:12.4g} {unit:9} x{second / first:.2f}")
 
-    median = lambda name, kind: statistics.median(speed[name][kind])
-    paths = {name: model for name, model, _ in sides}
+    median = lambda name, kind: statistics.median(speeds[kind] for speeds in speed[name])
     print(f"\n{'':22} {'original':>12} {'compressed':>12}")
-    row("file", "MB", lambda name: os.path.getsize(paths[name]) / 1e6)
+    row("file", "MB", lambda name: os.path.getsize(sides[name][0]) / 1e6)
     row("peak memory", "MB", lambda name: memory[name] / 1e6)
     row("start to first token", "s", lambda name: median(name, "first"))
     row("generation", "tokens/s", lambda name: median(name, "generation"))

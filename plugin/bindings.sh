@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes plugin/src/host/ggml.rs, the part of ggml's headers that the backend needs. For maintainers, when the pinned ggml changes.
+# Writes plugin/src/host/ggml.rs: the types of ggml's headers that the backend needs and that are alike in all versions; functions are
+# in api.rs. For maintainers, when the pinned ggml changes.
 #   plugin/bindings.sh LLAMA_CPP_SOURCE
 # Needs bindgen (cargo install bindgen-cli) and libclang.
 set -euo pipefail
@@ -14,13 +15,9 @@ version=$(sed -nE 's/^set\(GGML_VERSION_(MAJOR|MINOR) ([0-9]+)\)/\2/p' "$source/
   echo '#![allow(dead_code, nonstandard_style, clippy::all)]'
   bindgen "$headers/ggml.h" --rust-edition 2024 --rust-target 1.88 --no-layout-tests --use-core --with-derive-default \
     --default-enum-style consts --no-prepend-enum-name --no-doc-comments --merge-extern-blocks --wrap-unsafe-ops \
-    --allowlist-type 'ggml_backend_(reg|device|buffer_type|buffer|dev_props|feature|set_n_threads_t|set_abort_callback_t|get_features_t)' \
-    --allowlist-type 'ggml_backend|ggml_custom_op_t|ggml_cgraph' \
-    --allowlist-function 'ggml_(version|op_name|nbytes|type_size|log_internal)' \
-    --allowlist-function 'ggml_backend_(buft_alloc_buffer|buft_alloc_buffer_n|buft_get_alignment|cpu_buffer_type)' \
-    --allowlist-function 'ggml_backend_(buffer_init|buffer_free|buffer_get_base|tensor_alloc|view_init)' \
-    --allowlist-function 'ggml_backend_(dev_by_type|dev_backend_reg|dev_supports_op|dev_init|reg_get_proc_address|graph_compute|free|buft_is_host)' \
-    --allowlist-var 'GGML_(BACKEND_API_VERSION|MAX_OP_PARAMS|N_TASKS_MAX|STATUS_.*|BACKEND_DEVICE_TYPE_.*|BACKEND_BUFFER_USAGE_.*|LOG_LEVEL_.*)' \
+    --allowlist-type 'ggml_backend_(reg|device|buffer_i|dev_props|feature|set_n_threads_t|set_abort_callback_t|get_features_t)' \
+    --allowlist-type 'ggml_backend|ggml_custom_op_t|ggml_cgraph|ggml_context|ggml_init_params' --opaque-type 'ggml_backend_buffer(_type)?' \
+    --allowlist-var 'GGML_(MAX_OP_PARAMS|N_TASKS_MAX|STATUS_.*|BACKEND_DEVICE_TYPE_.*|BACKEND_BUFFER_USAGE_.*|LOG_LEVEL_.*)' \
     -- -I"$source/include" -I"$source/src" -x c
 } >"$headers/ggml.rs"
 mv "$headers/ggml.rs" "$out"

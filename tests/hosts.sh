@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The plugin in ready-made llama.cpps, which nobody built for it: the same probabilities, bit for bit, from the original and from the
 # compressed file, and from an original beside the plugin. Python wheels of xllamacpp stand for many versions of ggml, the npm package
-# node-llama-cpp for programs that keep ggml to themselves. Downloads some 300 MB once, into the cache.
-#   tests/hosts.sh              what docs/COMPATIBILITY.md lists
+# node-llama-cpp for programs that keep ggml to themselves, Debian's llama-server for servers. Downloads some 400 MB once, into the cache.
+# docs/COMPATIBILITY.md lists what this found.
 set -euo pipefail
 # shellcheck source=tools/checks.sh
 . "$(dirname "$0")/tools/checks.sh"
@@ -79,6 +79,48 @@ if command -v npm >/dev/null && [ "$(uname -sm)" = "Linux x86_64" ]; then
   compare "node-llama-cpp $node_llama_cpp" "$command" "$loaded $command MODEL"
 else
   echo "SKIPPED  node-llama-cpp: npm is missing, or there is no package for this machine"
+fi
+
+echo "== Debian: llama-server"
+# Unpacked into a folder with its own C library, and run from there.
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+if command -v apt-get >/dev/null && [ -e $keyring ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
+  debian=$hosts/debian-sid
+  if [ ! -d "$debian" ]; then
+    rm -rf "$debian.part"
+    mkdir -p "$debian.part"/{lists/partial,archives/partial}
+    : >"$debian.part/status"
+    echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" >"$debian.part/sources"
+    apt=(-q -q -o "Dir::State=$debian.part" -o "Dir::State::status=$debian.part/status" -o "Dir::Cache=$debian.part"
+      -o "Dir::Etc::sourcelist=$debian.part/sources" -o Dir::Etc::sourceparts=- -o APT::Install-Recommends=0 -o Debug::NoLocking=1)
+    apt-get "${apt[@]}" update >&2
+    apt-get "${apt[@]}" -y --download-only install llama.cpp-tools >&2
+    for package in "$debian.part"/archives/*.deb; do dpkg -x "$package" "$debian.part/root"; done
+    mv "$debian.part" "$debian"
+  fi
+  libraries=$debian/root/usr/lib/x86_64-linux-gnu
+  # It looks for CPU backends in the folder that it runs in, too.
+  server="$debian/root/usr/lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/llama $debian/root/usr/bin/llama-server -t 2"
+  "$python" "$tests/tools/make_adapter.py" "${original[smollm2]}" "$work/adapter.gguf"
+  # ask NAME WHAT ARGUMENTS: {} in them is the model.
+  ask() {
+    local command="cd $libraries/ggml/backends0 && ENVIRONMENT $python $tests/tools/server_answers.py $2 -- $server -m {} $3"
+    local before=${command//"{}"/${original[smollm2]}} after=${command//"{}"/${compressed[smollm2]}}
+    same "llama-server, $1" "${before/ENVIRONMENT/}" "${after/ENVIRONMENT/$loaded}"
+  }
+  ask "chat, streamed" chat "-np 1"
+  ask "four slots" slots "-np 4"
+  ask "context shift" long "-np 1 -c 256 --context-shift"
+  ask "draft model" chat "-np 1 -md {}"
+  ask "embeddings" embedding "--embeddings --pooling mean"
+  ask "LoRA" chat "-np 1 --lora $work/adapter.gguf"
+  # A drop-in file has to be called like a backend that llama.cpp knows, and is loaded before there is a CPU.
+  cp -r "$libraries/ggml/backends0" "$work/drop-in"
+  cp "$plugin" "$work/drop-in/libggml-zendnn-unweight.so"
+  command="cd $work/drop-in && $python $tests/tools/server_answers.py chat -- $server -np 1 -m"
+  same "llama-server, a drop-in file" "$command ${original[smollm2]}" "$command ${compressed[smollm2]}"
+else
+  echo "SKIPPED  Debian's llama-server: no apt-get, no keyring of Debian, or no package for this machine"
 fi
 
 summary "Ready-made hosts"

@@ -37,6 +37,7 @@ else
   step "Plugin in llama.cpp" tests/llama.sh
   step "Architectures" tests/architectures.sh
   step "Files that travel" tests/travel.sh
+  step "Ready-made hosts" tests/hosts.sh
 fi
 cat "$skipped"
 echo "$passed passed, $failed failed"

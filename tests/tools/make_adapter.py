@@ -44,7 +44,11 @@ def main():
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(options.rank))
     random = np.random.Generator(np.random.PCG64(1))
+    # A table that is also the output matrix cannot be adapted as both.
+    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
     for tensor in reader.tensors:
+        if tied and tensor.name.startswith("token_embd."):
+            continue
         if not tensor.name.endswith(".weight") or not any(part in tensor.name for part in ADAPTED):
             continue
         for suffix, shape in zip((".lora_a", ".lora_b"), shapes(tensor, options.rank)):

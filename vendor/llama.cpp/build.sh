@@ -47,9 +47,11 @@ flags=(-DCMAKE_BUILD_TYPE=Release -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_
   -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_NUMBER=1 -DLLAMA_BUILD_COMMIT="crate-$version")
 if [ "$kind" = stock ]; then
   source=$cache/llama.cpp-$version
+  more=(doctored)
   flags+=(-DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF -DGGML_CPU_ALL_VARIANTS=ON)
 else
   source=$cache/llama.cpp-$version-patched-$(sha256sum <"$here/unweight.patch" | cut -c1-8)
+  more=()
   library=${CARGO_TARGET_DIR:-$root/target}/release/libggml_unweight.a
   [ -f "$library" ] || fail "$library is missing: run cargo build --release"
   flags+=(-DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_UNWEIGHT=ON -DGGML_UNWEIGHT_ROOT="$root"
@@ -69,6 +71,6 @@ if [ -f "$build/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=
 fi
 {
   cmake -G Ninja -S "$here" -B "$build" -DLLAMA_SOURCE="$source" "${flags[@]}" &&
-    ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model views
+    ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model views "${more[@]}"
 } >"$log" 2>&1 || { tail -30 "$log" >&2; fail "the build failed; all of it is in $log"; }
 echo "$build/bin"

@@ -1,6 +1,9 @@
 //! llama.cpp's own benchmark, on the original and on the compressed file in turn.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,6 +33,9 @@ pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Re
     let temporary = folder_beside(original)?;
     let compressed = temporary.path().join("compressed.gguf");
     unweight::convert::convert(original, &compressed, true, &())?;
+    // Mapped pages cost more or less depending on how they came into the page cache.
+    settle(original)?;
+    settle(&compressed)?;
     let program = folder.join("llama-bench");
     let mut rows = Vec::new();
     for threads in thread_counts() {
@@ -58,6 +64,19 @@ pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Re
         }
     }
     Ok(rows)
+}
+
+/// Has a file read into the page cache anew, as any program would that reads it from its beginning to its end.
+fn settle(path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    file.sync_all()?;
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice on an open file; what is dropped is on the disk.
+    unsafe {
+        libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED)
+    };
+    std::io::copy(&mut file, &mut std::io::sink())?;
+    Ok(())
 }
 
 fn one_round(
