@@ -38,6 +38,7 @@ else
   step "Architectures" tests/architectures.sh
   step "Files that travel" tests/travel.sh
   step "Ready-made hosts" tests/hosts.sh
+  step "Python wheel" tests/wheel.sh
 fi
 cat "$skipped"
 echo "$passed passed, $failed failed"

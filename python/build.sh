@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds the Python wheel, with the program and the plugin in it, and prints its path. Needs maturin (pip install maturin).
+#   python/build.sh [PYTHON-THAT-HAS-MATURIN]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+cargo build --release --quiet --manifest-path "$root/Cargo.toml"
+install -m 755 "$target/release/libggml_unweight.so" "$here/unweight_gguf/"
+rm -rf "$target/wheels"
+(cd "$here" && CARGO_TARGET_DIR=$target "${1:-python3}" -m maturin build --quiet --release --auditwheel skip --out "$target/wheels") >&2
+ls "$target"/wheels/*.whl
