@@ -3,6 +3,8 @@
 # compressed file, and from an original beside the plugin. Python wheels of xllamacpp stand for many versions of ggml, the npm package
 # node-llama-cpp for programs that keep ggml to themselves, Debian's llama-server for servers. Downloads some 400 MB once, into the cache.
 # docs/COMPATIBILITY.md lists what this found.
+#   tests/hosts.sh           all but
+#   tests/hosts.sh --gpu     a build with a GPU, too: 70 MB more, and some minutes
 set -euo pipefail
 # shellcheck source=tools/checks.sh
 . "$(dirname "$0")/tools/checks.sh"
@@ -82,25 +84,30 @@ else
 fi
 
 echo "== Debian: llama-server"
-# Unpacked into a folder with its own C library, and run from there.
+# debian NAME PACKAGES...: prints the folder that they are unpacked into, with their own C library, to be run from there.
+debian() {
+  local folder=$hosts/debian-sid-$1 part=$hosts/debian-sid-$1.part package
+  shift
+  if [ ! -d "$folder" ]; then
+    rm -rf "$part"
+    mkdir -p "$part"/{lists/partial,archives/partial}
+    : >"$part/status"
+    echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" >"$part/sources"
+    local apt=(-q -q -o "Dir::State=$part" -o "Dir::State::status=$part/status" -o "Dir::Cache=$part" -o "Dir::Etc::sourcelist=$part/sources"
+      -o Dir::Etc::sourceparts=- -o APT::Install-Recommends=0 -o Debug::NoLocking=1)
+    apt-get "${apt[@]}" update >&2
+    apt-get "${apt[@]}" -y --download-only install "$@" >&2
+    for package in "$part"/archives/*.deb; do dpkg -x "$package" "$part/root"; done
+    mv "$part" "$folder"
+  fi
+  echo "$folder/root"
+}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 if command -v apt-get >/dev/null && [ -e $keyring ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
-  debian=$hosts/debian-sid
-  if [ ! -d "$debian" ]; then
-    rm -rf "$debian.part"
-    mkdir -p "$debian.part"/{lists/partial,archives/partial}
-    : >"$debian.part/status"
-    echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" >"$debian.part/sources"
-    apt=(-q -q -o "Dir::State=$debian.part" -o "Dir::State::status=$debian.part/status" -o "Dir::Cache=$debian.part"
-      -o "Dir::Etc::sourcelist=$debian.part/sources" -o Dir::Etc::sourceparts=- -o APT::Install-Recommends=0 -o Debug::NoLocking=1)
-    apt-get "${apt[@]}" update >&2
-    apt-get "${apt[@]}" -y --download-only install llama.cpp-tools >&2
-    for package in "$debian.part"/archives/*.deb; do dpkg -x "$package" "$debian.part/root"; done
-    mv "$debian.part" "$debian"
-  fi
-  libraries=$debian/root/usr/lib/x86_64-linux-gnu
+  system=$(debian tools llama.cpp-tools)
+  libraries=$system/usr/lib/x86_64-linux-gnu
   # It looks for CPU backends in the folder that it runs in, too.
-  server="$debian/root/usr/lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/llama $debian/root/usr/bin/llama-server -t 2"
+  server="$system/usr/lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/llama $system/usr/bin/llama-server -t 2"
   "$python" "$tests/tools/make_adapter.py" "${original[smollm2]}" "$work/adapter.gguf"
   # ask NAME WHAT ARGUMENTS: {} in them is the model.
   ask() {
@@ -119,6 +126,21 @@ if command -v apt-get >/dev/null && [ -e $keyring ] && [ "$(dpkg --print-archite
   cp "$plugin" "$work/drop-in/libggml-zendnn-unweight.so"
   command="cd $work/drop-in && $python $tests/tools/server_answers.py chat -- $server -np 1 -m"
   same "llama-server, a drop-in file" "$command ${original[smollm2]}" "$command ${compressed[smollm2]}"
+  if [ "${1:-}" = --gpu ]; then
+    echo "== A GPU: Vulkan on a driver that runs on the CPU"
+    system=$(debian vulkan llama.cpp-tools libggml0-backend-vulkan mesa-vulkan-drivers)
+    libraries=$system/usr/lib/x86_64-linux-gnu
+    sed "s#\"library_path\": *\"[^\"]*\"#\"library_path\": \"$libraries/libvulkan_lvp.so\"#" \
+      "$system/usr/share/vulkan/icd.d/lvp_icd.json" >"$work/driver.json"
+    server="$system/usr/lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/llama $system/usr/bin/llama-server -t 2 -np 1"
+    command="cd $libraries/ggml/backends0 && ENVIRONMENT $python $tests/tools/server_answers.py text -- $server"
+    gpu="VK_DRIVER_FILES=$work/driver.json GGML_VK_VISIBLE_DEVICES=0 $loaded"
+    # Its own sums differ in their last bits, so that only the words are compared.
+    same "llama-server with a GPU: the words of the CPU" "${command/ENVIRONMENT/} -ngl 0 -m ${original[smollm2]}" \
+      "${command/ENVIRONMENT/$gpu} -m ${compressed[smollm2]} 2>&1 >$work/words | tee $work/log >&2; cat $work/words"
+    succeeds "llama-server with a GPU: it says where the weights are" grep -q "this program has a GPU" "$work/log"
+    succeeds "llama-server with a GPU: and uses it for the rest" grep -qi "vulkan" "$work/log"
+  fi
 else
   echo "SKIPPED  Debian's llama-server: no apt-get, no keyring of Debian, or no package for this machine"
 fi

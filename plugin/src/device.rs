@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use crate::graph::Backend;
 use crate::host::api::*;
@@ -187,6 +187,9 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
             return std::ptr::null_mut();
         }
     };
+    if weights::any_compressed() {
+        say_where_weights_are();
+    }
     let iface = ggml_backend_i {
         get_name: Some(backend_name),
         free: Some(free_backend),
@@ -196,6 +199,21 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
     let guid = GUID.get_or_init(|| Forever::new(*b"unweight\x01ggml-be")).get();
     let context = Box::into_raw(Box::new(backend)).cast();
     Box::into_raw(Box::new(ggml_backend { guid, iface, device, context }))
+}
+
+/// Once, in a program with a GPU: it hands over to it whatever is not compressed.
+fn say_where_weights_are() {
+    static SAID: Once = Once::new();
+    // SAFETY: no precondition.
+    let has = |ty| unsafe { !ggml_backend_dev_by_type(ty).is_null() };
+    if has(GGML_BACKEND_DEVICE_TYPE_GPU) || has(GGML_BACKEND_DEVICE_TYPE_IGPU) {
+        SAID.call_once(|| {
+            log::warn(
+                "this program has a GPU, which cannot use compressed weights: products with them are computed on the CPU, and -ngl 0 \
+                 keeps all else there too",
+            );
+        });
+    }
 }
 
 unsafe extern "C" fn backend_name(_: ggml_backend_t) -> *const c_char {

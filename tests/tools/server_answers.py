@@ -3,7 +3,7 @@
 
     server_answers.py WHAT -- COMMAND...      COMMAND without --host and --port
 
-WHAT is chat (streamed), slots (four prompts at once), long (until the context has been shifted), or embedding."""
+WHAT is chat (streamed), text (the same, without logprobs), slots (four prompts at once), long (until the context has been shifted), or embedding."""
 import json
 import socket
 import subprocess
@@ -33,14 +33,14 @@ def wait_for(address, server):
     sys.exit("the server does not answer")
 
 
-def chat(address):
+def chat(address, with_logprobs):
     messages = [{"role": "user", "content": "Name three colours, and say where one sees them."}]
     wanted = {"messages": messages, "max_tokens": 32, "temperature": 0, "logprobs": True, "top_logprobs": 5, "stream": True}
     with ask(address, "/v1/chat/completions", wanted) as answer:
         for line in answer:
             if line.startswith(b"data: {"):
                 for choice in json.loads(line[6:])["choices"]:
-                    print(choice["delta"], choice.get("logprobs"))
+                    print(choice["delta"], choice.get("logprobs") if with_logprobs else "")
 
 
 def completion(address, prompt, tokens):
@@ -69,8 +69,8 @@ def main():
     server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL)
     try:
         wait_for(address, server)
-        if what == "chat":
-            chat(address)
+        if what in ("chat", "text"):
+            chat(address, what == "chat")
         elif what == "slots":
             completion(address, PROMPTS, 24)
         elif what == "long":
