@@ -16,6 +16,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 QUESTION = "Why is the sky blue? Answer in two sentences."
 ROUNDS = 9
 THREADS = os.cpu_count()
+# A plugin that the user has set up is not for the original.
+BARE = {name: value for name, value in os.environ.items() if name != "GGML_BACKEND_PATH"}
 
 
 def run(command, environment):
@@ -39,9 +41,7 @@ class Programs:
         self.folder = folder
 
     def run(self, program, model, plugin, *arguments):
-        environment = {name: value for name, value in os.environ.items() if name != "GGML_BACKEND_PATH"}
-        if plugin:
-            environment["GGML_BACKEND_PATH"] = plugin
+        environment = dict(BARE, GGML_BACKEND_PATH=plugin) if plugin else BARE
         return run([f"{self.folder}/{program}", "-m", model, "-t", str(THREADS), *arguments], environment)
 
     def answer(self, model, plugin):
@@ -63,7 +63,7 @@ class Package:
         self.python = python
 
     def run(self, model, plugin):
-        text, memory, _ = run([self.python, f"{HERE}/ask.py", model, plugin or "-", "--json"], dict(os.environ))
+        text, memory, _ = run([self.python, f"{HERE}/ask.py", model, plugin or "-", "--json"], BARE)
         return json.loads(text), memory
 
     def answer(self, model, plugin):

@@ -6,11 +6,12 @@ use std::sync::{Once, OnceLock};
 
 use crate::graph::Backend;
 use crate::host::api::*;
-use crate::host::forever::Forever;
+use crate::host::forever::{Forever, Wide};
 use crate::host::ggml::*;
 use crate::host::layout::{layout, version};
 use crate::host::log;
 use crate::host::text::text;
+use crate::ops::job::custom_operations_run;
 use crate::support;
 use crate::weights;
 
@@ -69,23 +70,34 @@ pub fn device() -> ggml_backend_dev_t {
 /// If ggml finds something else.
 pub fn checked_registration() -> Result<ggml_backend_reg_t, String> {
     let (reg, device, kind) = (registration(), device(), weights::plain());
-    // SAFETY: these structures live for ever; whatever function of ours is called by them looks at nothing that it is given.
-    let checks = unsafe {
-        [
-            ("registrations", text(ggml_backend_reg_name(reg)) == text(NAME.as_ptr())),
-            ("devices", ggml_backend_dev_backend_reg(device) == reg),
-            ("devices", text(ggml_backend_dev_name(device)) == text(NAME.as_ptr())),
-            ("devices", ggml_backend_dev_buffer_type(device) == kind),
-            ("devices", !ggml_backend_dev_supports_op(device, std::ptr::null())),
-            ("types of buffers", ggml_backend_buft_get_device(kind) == device),
-            ("types of buffers", ggml_backend_buft_is_host(kind)),
-            ("types of buffers", ggml_backend_buft_get_alignment(kind) == weights::ALIGNMENT),
-            ("buffers", weights::buffers_are_understood()),
-        ]
+    let ours = NAME.to_string_lossy();
+    // SAFETY: these structures live for ever; whatever function of ours is called by them looks at nothing that it is given. One after
+    // the other: what is not as it should be may lead anywhere in the next.
+    let stranger = unsafe {
+        if text(ggml_backend_reg_name(reg)) != ours {
+            Some("registrations")
+        } else if ggml_backend_dev_backend_reg(device) != reg
+            || text(ggml_backend_dev_name(device)) != ours
+            || ggml_backend_dev_buffer_type(device) != kind
+            || ggml_backend_dev_supports_op(device, std::ptr::null())
+        {
+            Some("devices")
+        } else if ggml_backend_buft_get_device(kind) != device
+            || !ggml_backend_buft_is_host(kind)
+            || ggml_backend_buft_get_alignment(kind) != weights::ALIGNMENT
+        {
+            Some("types of buffers")
+        } else if !weights::buffers_are_understood() {
+            Some("buffers")
+        } else if !backends_are_understood() {
+            Some("backends")
+        } else {
+            None
+        }
     };
-    match checks.into_iter().find(|(_, well)| !well) {
+    match stranger {
         None => Ok(reg),
-        Some((what, _)) => {
+        Some(what) => {
             Err(format!("ggml {} of this program has {what} with other fields: not loaded", version()))
         }
     }
@@ -172,7 +184,6 @@ unsafe extern "C" fn supports_buffer_type(_: ggml_backend_dev_t, buft: ggml_back
 }
 
 unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -> ggml_backend_t {
-    static GUID: OnceLock<Forever<ggml_guid>> = OnceLock::new();
     let refused = catch_unwind(weights::settle_own)
         .unwrap_or_else(|_| vec!["a defect while compressed weights were looked for".to_owned()]);
     // With others in the process this context may be theirs. Then what is refused is so when a graph on it is laid out.
@@ -180,16 +191,23 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
         refused.iter().for_each(|reason| log::error(reason));
         return std::ptr::null_mut();
     }
-    let backend = match Backend::new() {
-        Ok(backend) => backend,
-        Err(cause) => {
-            log::error(cause);
-            return std::ptr::null_mut();
-        }
+    let Some(backend) = Backend::new() else {
+        log::error("the CPU backend that does the other operations cannot be started");
+        return std::ptr::null_mut();
     };
     if weights::any_compressed() {
+        if !custom_operations_run() {
+            log::error("the CPU backend of this program runs custom operations in another way: not used");
+            return std::ptr::null_mut();
+        }
         say_where_weights_are();
     }
+    backend_with(Box::into_raw(Box::new(backend)).cast(), device)
+}
+
+/// `context`: a [`Backend`]; null for one that computes nothing.
+fn backend_with(context: *mut c_void, device: ggml_backend_dev_t) -> ggml_backend_t {
+    static GUID: OnceLock<Forever<ggml_guid>> = OnceLock::new();
     let iface = ggml_backend_i {
         get_name: Some(backend_name),
         free: Some(free_backend),
@@ -197,9 +215,27 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
         ..Default::default()
     };
     let guid = GUID.get_or_init(|| Forever::new(*b"unweight\x01ggml-be")).get();
-    let context = Box::into_raw(Box::new(backend)).cast();
-    Box::into_raw(Box::new(ggml_backend { guid, iface, device, context }))
+    Box::into_raw(Box::new(Wide::new(ggml_backend { guid, iface, device, context }))).cast()
 }
+
+/// True if ggml finds in a backend of ours what we put there.
+fn backends_are_understood() -> bool {
+    let backend = backend_with(std::ptr::null_mut(), device());
+    let mut empty = ggml_cgraph::default();
+    // SAFETY: the backend is alive, and looks at no graph, having no context. Only if ggml knows what it is, it is freed.
+    unsafe {
+        text(ggml_backend_name(backend)) == text(NAME.as_ptr())
+            && ggml_backend_get_device(backend) == device()
+            && ggml_backend_graph_compute(backend, &mut empty) == NOTHING_TO_COMPUTE_WITH
+            && {
+                ggml_backend_free(backend);
+                true
+            }
+    }
+}
+
+/// What a backend without a context answers.
+const NOTHING_TO_COMPUTE_WITH: ggml_status = GGML_STATUS_ABORTED;
 
 /// Once, in a program with a GPU: it hands over to it whatever is not compressed.
 fn say_where_weights_are() {
@@ -221,10 +257,13 @@ unsafe extern "C" fn backend_name(_: ggml_backend_t) -> *const c_char {
 }
 
 unsafe extern "C" fn free_backend(backend: ggml_backend_t) {
-    // SAFETY: both boxes were made in `new_backend`; ggml frees a backend once.
+    // SAFETY: both boxes were made by us; ggml frees a backend once.
     unsafe {
-        drop(Box::from_raw((*backend).context.cast::<Backend>()));
-        drop(Box::from_raw(backend));
+        let context = (*backend).context.cast::<Backend>();
+        if !context.is_null() {
+            drop(Box::from_raw(context));
+        }
+        drop(Box::from_raw(backend.cast::<Wide<ggml_backend>>()));
     }
 }
 
@@ -236,6 +275,10 @@ unsafe fn context<'a>(backend: ggml_backend_t) -> &'a mut Backend {
 }
 
 unsafe extern "C" fn compute(backend: ggml_backend_t, graph: *mut ggml_cgraph) -> ggml_status {
+    // SAFETY: ggml calls this with a backend of ours.
+    if unsafe { (*backend).context.is_null() } {
+        return NOTHING_TO_COMPUTE_WITH;
+    }
     // SAFETY: ggml calls this with a backend of ours and a graph that is ready.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { context(backend).compute(&*graph) }));
     result.unwrap_or_else(|_| {

@@ -18,7 +18,8 @@ mod weights;
 use std::ffi::c_int;
 #[cfg(unix)]
 use std::ffi::c_void;
-use std::panic::catch_unwind;
+use std::panic::{UnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use host::binding::{self, Linked};
 use host::ggml::ggml_backend_reg_t;
@@ -41,6 +42,13 @@ pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
     std::arch::naked_asm!("mov x0, x30", "b {}", sym loaded_by)
 }
 
+/// As above, where it is not known how to find out who calls.
+#[cfg(all(unix, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[unsafe(no_mangle)]
+pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
+    loaded_by(std::ptr::null())
+}
+
 #[cfg(unix)]
 extern "C" fn loaded_by(caller: *const c_void) -> ggml_backend_reg_t {
     registered(|| binding::to_caller(caller))
@@ -59,7 +67,9 @@ pub unsafe extern "C" fn ggml_backend_unweight_reg_linked(
     registered(|| unsafe { binding::to_linked(std::slice::from_raw_parts(functions, count)) })
 }
 
-fn registered(bind: impl FnOnce() -> Result<(), String> + std::panic::UnwindSafe) -> ggml_backend_reg_t {
+fn registered(bind: impl FnOnce() -> Result<(), String> + UnwindSafe) -> ggml_backend_reg_t {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let registration = catch_unwind(|| bind().and_then(|()| device::checked_registration()));
     registration
         .unwrap_or_else(|_| Err("a defect while ggml was looked at: not loaded".to_owned()))

@@ -40,18 +40,19 @@ def program():
     return found
 
 
-def enable():
-    """Loads the plugin into llama-cpp-python or xllamacpp, whichever is imported. Before a model is loaded; once is enough.
+def enable(package=None):
+    """Loads the plugin into llama-cpp-python or xllamacpp, before a model is loaded; once is enough.
 
-    Raises RuntimeError if neither is imported, or if the plugin cannot work with their llama.cpp; why stands on standard error."""
-    found = [ggml() for name, ggml in _PACKAGES.items() if name in sys.modules]
-    if not found:
-        raise RuntimeError("neither llama_cpp nor xllamacpp is imported")
-    for ggml in found:
-        ggml.ggml_backend_load.restype = ctypes.c_void_p
-        ggml.ggml_backend_load.argtypes = [ctypes.c_char_p]
-        if not ggml.ggml_backend_load(os.fsencode(plugin())):
-            raise RuntimeError("the plugin cannot work with this llama.cpp; standard error says why")
+    `package` is the name of one of them; without it, the one that is imported. Raises RuntimeError if there is none, or both, or if the
+    plugin cannot work with its llama.cpp; why stands on standard error."""
+    found = [name for name in _PACKAGES if name in sys.modules and package in (None, name)]
+    if len(found) != 1:
+        raise RuntimeError(f"{' and '.join(found) or 'none of ' + ', '.join(_PACKAGES)} imported: name one that is")
+    ggml = _PACKAGES[found[0]]()
+    ggml.ggml_backend_load.restype = ctypes.c_void_p
+    ggml.ggml_backend_load.argtypes = [ctypes.c_char_p]
+    if not ggml.ggml_backend_load(os.fsencode(plugin())):
+        raise RuntimeError(f"the plugin cannot work with the llama.cpp of {found[0]}; standard error says why")
 
 
 def _of_llama_cpp():

@@ -48,6 +48,10 @@ ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device) {
     return lying("devices") ? NULL : TRUE_ONE(ggml_backend_reg_t (*)(ggml_backend_dev_t), "ggml_backend_dev_backend_reg")(device);
 }
 
+ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend) {
+    return lying("backends") ? NULL : TRUE_ONE(ggml_backend_dev_t (*)(ggml_backend_t), "ggml_backend_get_device")(backend);
+}
+
 /* What the plugin says while `init` runs goes to `said`. */
 static int registers(ggml_backend_reg_t (*init)(void), char * said, size_t size) {
     FILE * file = tmpfile();
@@ -81,6 +85,7 @@ int main(int argc, char ** argv) {
         {"types of buffers", "its types of buffers have other functions"},
         {"buffers", "its buffers have other functions"},
         {"devices", "has devices with other fields"},
+        {"backends", "has backends with other fields"},
         {"", ""},
     };
     /* This program needs the registry of backends, if only to be a ggml that has one. */

@@ -1,8 +1,9 @@
 //! ggml's functions, by pointer: of the ggml that loaded us, or of the program that this is linked into.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::forever::Wide;
 use super::ggml::*;
 
 /// Makes a table of functions, and for each one of its name that calls it.
@@ -55,6 +56,14 @@ functions! {
     fn ggml_free(context: *mut ggml_context);
     fn ggml_new_tensor_2d(context: *mut ggml_context, ty: ggml_type, ne0: i64, ne1: i64) -> *mut ggml_tensor;
     fn ggml_new_tensor_3d(context: *mut ggml_context, ty: ggml_type, ne0: i64, ne1: i64, ne2: i64) -> *mut ggml_tensor;
+    fn ggml_view_2d(
+        context: *mut ggml_context,
+        tensor: *mut ggml_tensor,
+        ne0: i64,
+        ne1: i64,
+        nb1: usize,
+        offset: usize
+    ) -> *mut ggml_tensor;
     fn ggml_mul_mat(context: *mut ggml_context, a: *mut ggml_tensor, b: *mut ggml_tensor) -> *mut ggml_tensor;
     fn ggml_mul_mat_id(context: *mut ggml_context, experts: *mut ggml_tensor, b: *mut ggml_tensor, ids: *mut ggml_tensor) -> *mut ggml_tensor;
     fn ggml_new_graph_custom(context: *mut ggml_context, size: usize, grads: bool) -> *mut ggml_cgraph;
@@ -74,6 +83,8 @@ functions! {
     fn ggml_backend_tensor_alloc(buffer: ggml_backend_buffer_t, tensor: *mut ggml_tensor, address: *mut c_void) -> ggml_status;
     fn ggml_backend_view_init(tensor: *mut ggml_tensor) -> ggml_status;
     fn ggml_backend_cpu_buffer_type() -> ggml_backend_buffer_type_t;
+    fn ggml_backend_name(backend: ggml_backend_t) -> *const c_char;
+    fn ggml_backend_get_device(backend: ggml_backend_t) -> ggml_backend_dev_t;
     fn ggml_backend_free(backend: ggml_backend_t);
     fn ggml_backend_graph_compute(backend: ggml_backend_t, graph: *mut ggml_cgraph) -> ggml_status;
     fn ggml_backend_dev_by_type(ty: ggml_backend_dev_type) -> ggml_backend_dev_t;
@@ -86,24 +97,19 @@ functions! {
     fn ggml_backend_reg_get_proc_address(reg: ggml_backend_reg_t, name: *const c_char) -> *mut c_void;
 }
 
-/// The functions of a buffer, which ggml takes by value: with room behind them for those of later versions, none of which we have.
-#[repr(C)]
-#[derive(Default)]
-pub struct WideBufferInterface {
-    pub known: ggml_backend_buffer_i,
-    later: [usize; 16],
-}
+/// ggml takes these by value, as many as it knows.
+pub type WideBufferInterface = Wide<ggml_backend_buffer_i>;
 
-impl From<ggml_backend_buffer_i> for WideBufferInterface {
-    fn from(known: ggml_backend_buffer_i) -> Self {
-        Self { known, later: [0; 16] }
-    }
-}
+/// Never freed once it is set.
+static FUNCTIONS: AtomicPtr<Functions> = AtomicPtr::new(std::ptr::null_mut());
 
-static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+fn found() -> Option<&'static Functions> {
+    // SAFETY: null, or a table that is not freed.
+    unsafe { FUNCTIONS.load(Ordering::Acquire).as_ref() }
+}
 
 fn bound() -> &'static Functions {
-    FUNCTIONS.get().expect("every way into this library binds first")
+    found().expect("every way into this library binds first")
 }
 
 fn c_name(name: &'static str) -> &'static CStr {
@@ -118,21 +124,26 @@ fn c_name(name: &'static str) -> &'static CStr {
 /// # Safety
 /// What `find` gives must be null or ggml's function of that name, and stay in memory.
 pub unsafe fn bind(find: &dyn Fn(&CStr) -> *mut c_void) -> Result<(), String> {
-    if FUNCTIONS.get().is_none() {
+    if found().is_none() {
         let functions = Functions::find(find)?;
-        FUNCTIONS.get_or_init(|| functions);
+        FUNCTIONS.store(Box::into_raw(Box::new(functions)), Ordering::Release);
     }
     Ok(())
 }
 
+/// Forgets a ggml that cannot be worked with, so that another may be.
+pub fn unbind() {
+    FUNCTIONS.store(std::ptr::null_mut(), Ordering::Release);
+}
+
 /// True if what `find` gives is what we are bound to.
 pub fn is_bound_to(find: &dyn Fn(&CStr) -> *mut c_void) -> bool {
-    FUNCTIONS.get().is_none_or(|bound| bound.ggml_version as *mut c_void == find(c"ggml_version"))
+    found().is_none_or(|bound| bound.ggml_version as *mut c_void == find(c"ggml_version"))
 }
 
 /// Writes a line to ggml's log.
 pub fn log(level: ggml_log_level, line: &CStr) {
-    if let Some(functions) = FUNCTIONS.get() {
+    if let Some(functions) = found() {
         // SAFETY: both strings end in NUL, and the format takes the one argument.
         unsafe { (functions.ggml_log_internal)(level, c"%s".as_ptr(), line.as_ptr()) }
     }

@@ -46,12 +46,14 @@ pub unsafe fn to_linked(functions: &[Linked]) -> Result<(), String> {
 /// As for [`api::bind`].
 unsafe fn to(find: &dyn Fn(&CStr) -> *mut c_void) -> Result<(), String> {
     if !api::is_bound_to(find) {
-        return Err("it computes for another ggml of this process already: not loaded".to_owned());
+        return Err("the plugin belongs to another ggml of this process already: not loaded".to_owned());
     }
     // SAFETY: the caller's promise.
     unsafe { api::bind(find) }
         .map_err(|cause| format!("this ggml cannot be worked with, {cause}: not loaded"))?;
     layout::probe().map_err(|cause| {
-        format!("ggml {} of this program cannot be worked with, {cause}: not loaded", layout::version())
+        let version = layout::version();
+        api::unbind();
+        format!("ggml {version} of this program cannot be worked with, {cause}: not loaded")
     })
 }

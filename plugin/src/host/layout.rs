@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::api::*;
 use super::forever::Forever;
 use super::ggml::*;
-use super::text::{op_name, text};
+use super::text::{name, op_name, text};
 
 pub struct Layout {
     /// 2, or 3 with `alloc_buffer_n` in buffer types.
@@ -50,8 +50,8 @@ const WHERE_THE_LAYER_IS: [&str; 7] = [
     "TOP_K_MASK",
 ];
 
-/// The last operation of every version so far: names behind the end of the table are not looked at.
-const LAST: &str = "GLU";
+/// What is looked for stands before the first of these, and names behind the end of the table must not be looked at.
+const LAST: [&str; 2] = ["CUSTOM", "GLU"];
 /// Far more than any version has.
 const MOST_OPERATIONS: ggml_op = 200;
 
@@ -107,8 +107,8 @@ fn api() -> Result<c_int, String> {
 /// Where type, context, size and usage stand in a buffer.
 fn buffer_type() -> Result<usize, String> {
     const SIZE: usize = 4096 + 7 * 64;
-    // SAFETY: a buffer of our own; it holds eleven functions and four fields at the least, and the allocator's rounding keeps what lies
-    // behind them readable up to the next of the places that are looked at.
+    // SAFETY: a buffer of our own, of at least nine functions and four fields. Lowest place first, so that nothing is read behind what is
+    // there.
     unsafe {
         let ty = ggml_backend_cpu_buffer_type();
         let buffer = ggml_backend_buft_alloc_buffer(ty, SIZE);
@@ -119,9 +119,13 @@ fn buffer_type() -> Result<usize, String> {
             word(buffer.cast(), place) == ty.addr()
                 && word(buffer.cast(), place + 2) == ggml_backend_buffer_get_size(buffer)
         };
-        let found = [11, 14].into_iter().find(|&place| stands_at(place));
+        let found = [9, 11, 14].into_iter().find(|&place| stands_at(place));
         ggml_backend_buffer_free(buffer);
-        found.map(|place| place * size_of::<usize>()).ok_or("its buffers have other functions".to_owned())
+        // Nine are those before 0.10.
+        found
+            .filter(|&place| place > 9)
+            .map(|place| place * size_of::<usize>())
+            .ok_or("its buffers have other functions".to_owned())
     }
 }
 
@@ -130,7 +134,7 @@ fn check_tensors_and_graphs() -> Result<(), String> {
     const NODES: usize = 13;
     /// In front of everything that stands in a context.
     const OBJECT: usize = 32;
-    let mut memory = vec![0u64; 1 << 12];
+    let mut memory = vec![0u128; 1 << 11];
     let params = ggml_init_params {
         mem_size: size_of_val(&memory[..]),
         mem_buffer: memory.as_mut_ptr().cast(),
@@ -151,7 +155,10 @@ fn check_tensors_and_graphs() -> Result<(), String> {
         let tensors = (*tensor).type_ == GGML_TYPE_I16
             && (*tensor).ne == [5, 3, 1, 1]
             && (*tensor).nb == [2, 10, 30, 30]
-            && (*tensor).data.is_null();
+            && (*tensor).data.is_null()
+            && (*tensor).buffer.is_null()
+            && (*tensor).view_src.is_null()
+            && are_as_made(context);
         // The nodes stand behind the graph in memory, the leafs behind them.
         let graphs = nodes.addr() == graph.addr() + size && {
             let graph = &*graph;
@@ -172,12 +179,37 @@ fn check_tensors_and_graphs() -> Result<(), String> {
     }
 }
 
-/// All operations with their names.
+/// An operation and a view hold what they were made of.
+///
+/// # Safety
+/// The context must have room for four tensors.
+unsafe fn are_as_made(context: *mut ggml_context) -> bool {
+    // SAFETY: the caller's promise; tensors of the context are alive as long as it is.
+    unsafe {
+        let (a, b) = (
+            ggml_new_tensor_2d(context, GGML_TYPE_F32, 8, 6),
+            ggml_new_tensor_2d(context, GGML_TYPE_F32, 8, 2),
+        );
+        let (product, view) = (&*ggml_mul_mat(context, a, b), &*ggml_view_2d(context, a, 4, 3, 32, 64));
+        product.op == GGML_OP_MUL_MAT
+            && product.ne == [6, 2, 1, 1]
+            && product.src[..2] == [a, b]
+            && product.src[2..].iter().all(|source| source.is_null())
+            && view.op == GGML_OP_VIEW
+            && view.src[0] == a
+            && (view.view_src, view.view_offs) == (a, 64)
+            && view.nb[..2] == [4, 32]
+            && name(view) == " (view)"
+            && view.extra.is_null()
+    }
+}
+
+/// Operations with their names.
 fn operations() -> Vec<(ggml_op, String)> {
     let mut all = Vec::new();
     for op in 0..MOST_OPERATIONS {
         let name = op_name(op).into_owned();
-        let last = name == LAST;
+        let last = LAST.contains(&name.as_str());
         all.push((op, name));
         if last {
             break;

@@ -11,11 +11,17 @@ pub struct Ggml {
 }
 
 impl Ggml {
-    /// That of the code at `caller`, or else the one that all libraries see, or else any.
+    /// That of the code at `caller`, or else the one that all libraries see, or else the only one that there is.
     pub fn of(caller: *const c_void) -> Option<Self> {
         let own = || file_of(caller).and_then(|file| loaded(&file));
-        let any = || loaded_files().iter().find_map(|file| loaded(file));
-        own().or_else(|| complete(Library::this())).or_else(any)
+        own().or_else(|| complete(Library::this())).or_else(Self::only)
+    }
+
+    fn only() -> Option<Self> {
+        let mut all = loaded_files().into_iter().filter_map(|file| loaded(&file));
+        let first = all.next()?;
+        let version = |ggml: &Self| ggml.function(c"ggml_version");
+        all.all(|other| version(&other) == version(&first)).then_some(first)
     }
 
     /// A function of it; null if it has none of that name.

@@ -1,6 +1,7 @@
 //! Messages, by way of ggml's log, so that the program shows or hides them as all others.
 
 use std::ffi::CString;
+use std::io::Write;
 
 use super::api;
 use super::ggml::{GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_WARN, ggml_log_level};
@@ -15,7 +16,8 @@ pub fn warn(message: &str) {
 
 /// To standard error, past a log that may be hidden or not there yet: without this line a program would die later on without a reason.
 pub fn refused(message: &str) {
-    eprintln!("unweight: {message}");
+    // Where nobody reads it, nothing can be said.
+    let _ = writeln!(std::io::stderr(), "unweight: {message}");
 }
 
 fn write(level: ggml_log_level, message: &str) {

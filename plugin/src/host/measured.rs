@@ -13,8 +13,8 @@ use super::trial::{Trial, by_host};
 
 /// Rows of a trial: enough that another order does not give the same bits by chance.
 const ROWS: u64 = 8;
-/// From here on the number of columns makes no difference.
-const MANY_COLUMNS: u64 = 4;
+/// Columns of the trials that stand for this many and more: hosts may have other ways for few and for many.
+const COLUMNS: [(u64, u64); 5] = [(1, 1), (2, 2), (3, 3), (4, 4), (8, 16)];
 
 struct Measured {
     orders: HashMap<Trial, Order>,
@@ -29,40 +29,55 @@ pub fn product(product: Product) -> Order {
         k: product.k,
         // tinyBLAS takes rows by four.
         rows: if product.rows.is_multiple_of(4) { ROWS } else { ROWS + 1 },
-        columns: product.columns.min(MANY_COLUMNS),
+        columns: columns(product.columns),
         of_experts: false,
         is_contiguous: product.is_contiguous || product.columns == 1,
     };
     measured(trial, || cpu::orders().product(product))
 }
 
-/// The order in which it adds up products of experts with rows of `k` weights.
-pub fn experts(weights: Number, k: u64) -> Order {
-    let trial = Trial { weights, k, rows: ROWS, columns: 2, of_experts: true, is_contiguous: true };
+/// The order in which it adds up products of experts with rows of `k` weights, for so many tokens.
+pub fn experts(weights: Number, k: u64, tokens: u64) -> Order {
+    let trial =
+        Trial { weights, k, rows: ROWS, columns: columns(tokens), of_experts: true, is_contiguous: true };
     measured(trial, || cpu::orders().experts(weights))
+}
+
+fn columns(count: u64) -> u64 {
+    COLUMNS.iter().rev().find(|(from, _)| count >= *from).map_or(1, |&(_, columns)| columns)
 }
 
 /// `expected`: what its features let us expect.
 fn measured(trial: Trial, expected: impl FnOnce() -> Order) -> Order {
     static MEASURED: OnceLock<Mutex<Measured>> = OnceLock::new();
-    let measured = MEASURED.get_or_init(|| Mutex::new(Measured { orders: HashMap::new(), told: Vec::new() }));
-    let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(&order) = measured.orders.get(&trial) {
+    let lock = || {
+        let measured =
+            MEASURED.get_or_init(|| Mutex::new(Measured { orders: HashMap::new(), told: Vec::new() }));
+        measured.lock().unwrap_or_else(PoisonError::into_inner)
+    };
+    if let Some(&order) = lock().orders.get(&trial) {
         return order;
     }
+    // Without the lock: the host computes, and a log may wait for what another thread holds. Two threads may both measure.
     let expected = expected();
-    let order = find(trial, expected).unwrap_or_else(|| {
-        if !measured.told.contains(&trial.weights) {
+    let found = find(trial, expected);
+    let order = found.unwrap_or(expected);
+    let news = {
+        let mut measured = lock();
+        measured.orders.insert(trial, order);
+        let news = found.is_none() && !measured.told.contains(&trial.weights);
+        if news {
             measured.told.push(trial.weights);
-            log::warn(&format!(
-                "this program adds up {} products in an order that is not known here: results differ slightly from those of the \
-                 original model",
-                trial.weights.name()
-            ));
         }
-        expected
-    });
-    measured.orders.insert(trial, order);
+        news
+    };
+    if news {
+        log::warn(&format!(
+            "this program adds up {} products in an order that is not known here: results differ slightly from those of the original \
+             model",
+            trial.weights.name()
+        ));
+    }
     order
 }
 
@@ -124,7 +139,7 @@ fn weights(trial: Trial) -> Vec<u8> {
 /// The F16 that a number between 2^-14 and 2^15 is cut to.
 fn half(value: f32) -> u16 {
     let bits = value.to_bits();
-    (bits >> 16 & 0x8000) as u16 | ((bits & 0x7FFF_FFFF) - (112 << 23) >> 13) as u16
+    (bits >> 16 & 0x8000) as u16 | (((bits & 0x7FFF_FFFF) - (112 << 23)) >> 13) as u16
 }
 
 /// Numbers of either sign between 2^-13 and 1, of all significant bits: even products of BF16 are so far apart then that their sums lose

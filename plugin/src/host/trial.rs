@@ -36,7 +36,7 @@ pub fn by_host(cpu: &mut Cpu, trial: Trial, weights: &[u8], x: &[f32]) -> Option
         Number::F16 => GGML_TYPE_F16,
         Number::F32 => GGML_TYPE_F32,
     };
-    let mut memory = vec![0u64; BOOKKEEPING / size_of::<u64>()];
+    let mut memory = vec![0u128; BOOKKEEPING / size_of::<u128>()];
     let params =
         ggml_init_params { mem_size: BOOKKEEPING, mem_buffer: memory.as_mut_ptr().cast(), no_alloc: true };
     // SAFETY: every tensor is made here and given as many bytes as ggml says that it has; the context lies in `memory`.

@@ -90,8 +90,16 @@ fn set_custom(
 /// `GGML_TENSOR_FLAG_COMPUTE`, without which later versions pass a node by; earlier ones have no such flag.
 const TO_BE_COMPUTED: i32 = 16;
 
-/// True if the CPU backend calls the function of a custom operation, once.
-pub fn custom_operations_run(cpu: &mut Cpu) -> bool {
+/// True if the CPU backend of this program calls the function of a custom operation, once. Tried until it has.
+pub fn custom_operations_run() -> bool {
+    static RUN: AtomicBool = AtomicBool::new(false);
+    if !RUN.load(Ordering::Relaxed) {
+        RUN.store(Cpu::new().is_some_and(|mut cpu| runs_custom_operation(&mut cpu)), Ordering::Relaxed);
+    }
+    RUN.load(Ordering::Relaxed)
+}
+
+fn runs_custom_operation(cpu: &mut Cpu) -> bool {
     unsafe extern "C" fn count(_: *mut ggml_tensor, _: c_int, _: c_int, calls: *mut c_void) {
         // SAFETY: what `set_custom` was given, which outlives the computation.
         unsafe { &*calls.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);

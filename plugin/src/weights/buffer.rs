@@ -9,6 +9,7 @@ use super::loads::{self, LoadId};
 use super::may_be_carrier;
 use super::refusal::take_refusal;
 use crate::host::api::*;
+use crate::host::forever::Wide;
 use crate::host::ggml::*;
 use crate::host::layout::{context_of, layout, type_field};
 use crate::host::{cpu, log};
@@ -53,7 +54,7 @@ fn hold(
     };
     let context = Box::into_raw(Box::new(Weights { load, base, memory }));
     // SAFETY: the type lives for ever, the context until `free`.
-    let buffer = unsafe { ggml_backend_buffer_init(kinds::loaded(), iface.into(), context.cast(), size) };
+    let buffer = unsafe { ggml_backend_buffer_init(kinds::loaded(), Wide::new(iface), context.cast(), size) };
     loads::add_buffer(load, buffer);
     buffer
 }
@@ -90,7 +91,7 @@ unsafe extern "C" fn allocate(buft: ggml_backend_buffer_type_t, size: usize) -> 
         log::error(&reason);
         return std::ptr::null_mut();
     }
-    if CARRIERS_ASKED.take() && layout().api < 3 {
+    if CARRIERS_ASKED.take() && plain && layout().api < 3 {
         return load_into(size).map_or(std::ptr::null_mut(), |(buffer, _)| buffer);
     }
     // SAFETY: a CPU buffer depends on its type for nothing, so another may take its place.
@@ -110,11 +111,11 @@ thread_local! {
 
 /// How much memory a tensor needs. Before API 3 llama.cpp asks this for each weight of a list, then for memory for all of them: so it is
 /// known what that is for.
-unsafe extern "C" fn bytes_of(_: ggml_backend_buffer_type_t, tensor: *const ggml_tensor) -> usize {
+unsafe extern "C" fn bytes_of(buft: ggml_backend_buffer_type_t, tensor: *const ggml_tensor) -> usize {
     // SAFETY: ggml passes a live tensor.
     let (bytes, tensor) = unsafe { (ggml_nbytes(tensor), &*tensor) };
     let is_weight = tensor.op == GGML_OP_NONE && tensor.flags == 0 && is_unplaced(tensor);
-    if !is_weight {
+    if buft != kinds::plain() || !is_weight {
         CARRIERS_ASKED.set(false);
     } else if may_be_carrier(tensor.type_) {
         CARRIERS_ASKED.set(true);
@@ -219,6 +220,8 @@ unsafe extern "C" fn base_of(buffer: ggml_backend_buffer_t) -> *mut c_void {
 
 /// Notes a tensor that has been placed. Its data may come later.
 unsafe extern "C" fn place(buffer: ggml_backend_buffer_t, tensor: *mut ggml_tensor) -> ggml_status {
+    // While it places tensors, ggml asks for their sizes once more.
+    CARRIERS_ASKED.set(false);
     // SAFETY: ggml passes a buffer that `hold` made, and a live tensor. Views come by in every graph.
     if unsafe { (*tensor).view_src.is_null() } {
         // SAFETY: as above.
