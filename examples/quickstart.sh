@@ -9,7 +9,6 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-cache=${UNWEIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/unweight-gguf}
 plugin=$target/release/libggml_unweight.so
 build=
 if [ "${1:-}" = --build ]; then
@@ -24,14 +23,10 @@ if [ "$build" ]; then
   host=$("$root/vendor/llama.cpp/build.sh" stock)
 else
   echo "== Obtaining a llama.cpp: the Python package xllamacpp (once)"
-  host=$cache/host/bin/python
-  if [ ! -e "$cache/host/done" ]; then
-    rm -rf "$cache/host"
-    python3 -m venv "$cache/host" || { echo "python3 cannot make a venv (Debian: apt-get install python3-venv)" >&2; exit 1; }
-    "$cache/host/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: xllamacpp==2026.10.11549 ||
-      { echo "There is no package for this machine: examples/quickstart.sh --build" >&2; exit 1; }
-    touch "$cache/host/done"
-  fi
+  # shellcheck source=../vendor/xllamacpp/pin
+  . "$root/vendor/xllamacpp/pin"
+  host=$("$root/tests/tools/venv.sh" host --only-binary :all: "xllamacpp==$xllamacpp") ||
+    { echo "Where there is no package for a machine: examples/quickstart.sh --build" >&2; exit 1; }
 fi
 if [ $# -gt 0 ]; then model=$1; else
   echo "== Obtaining SmolLM2-135M-Instruct (once)"

@@ -13,10 +13,15 @@ version=$(sed -nE 's/^set\(GGML_VERSION_(MAJOR|MINOR) ([0-9]+)\)/\2/p' "$source/
 {
   echo "// Made by plugin/bindings.sh from the headers of ggml $version; do not edit."
   echo '#![allow(dead_code, nonstandard_style, clippy::all)]'
+  echo '// Laid out in another way by each version, so that nobody may look inside: layout.rs does.'
+  for name in ggml_backend_buffer ggml_backend_buffer_type; do
+    printf '#[repr(C)]\npub struct %s {\n    _unused: [u8; 0],\n}\n' $name
+  done
   bindgen "$headers/ggml.h" --rust-edition 2024 --rust-target 1.88 --no-layout-tests --use-core --with-derive-default \
     --default-enum-style consts --no-prepend-enum-name --no-doc-comments --merge-extern-blocks --wrap-unsafe-ops \
     --allowlist-type 'ggml_backend_(reg|device|buffer_i|dev_props|feature|set_n_threads_t|set_abort_callback_t|get_features_t)' \
-    --allowlist-type 'ggml_backend|ggml_custom_op_t|ggml_cgraph|ggml_context|ggml_init_params' --opaque-type 'ggml_backend_buffer(_type)?' \
+    --allowlist-type 'ggml_backend|ggml_custom_op_t|ggml_cgraph|ggml_context|ggml_init_params|ggml_log_level|ggml_backend_buffer_usage' \
+    --blocklist-type 'ggml_backend_buffer(_type)?' \
     --allowlist-var 'GGML_(MAX_OP_PARAMS|N_TASKS_MAX|STATUS_.*|BACKEND_DEVICE_TYPE_.*|BACKEND_BUFFER_USAGE_.*|LOG_LEVEL_.*)' \
     -- -I"$source/include" -I"$source/src" -x c
 } >"$headers/ggml.rs"

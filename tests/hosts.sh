@@ -15,7 +15,9 @@ hosts=$cache/hosts
 mkdir -p "$hosts"
 
 # Newest and oldest that works, the ends of each layout (docs/COMPATIBILITY.md), and the last that is too old.
-wheels=(2026.10.11549 2026.9.10809 2026.8.10229 2026.7.9873 2026.6.9538 2026.5.9093)
+# shellcheck source=../vendor/xllamacpp/pin
+. "$root/vendor/xllamacpp/pin"
+wheels=("$xllamacpp" 2026.9.10809 2026.8.10229 2026.7.9873 2026.6.9538 2026.5.9093)
 too_old=2026.4.8672
 node_llama_cpp=3.22.1
 

@@ -3,15 +3,11 @@
 set -euo pipefail
 # shellcheck source=tools/checks.sh
 . "$(dirname "$0")/tools/checks.sh"
-if [ ! -e "$cache/maturin/done" ]; then
-  rm -rf "$cache/maturin"
-  python3 -m venv "$cache/maturin"
-  "$cache/maturin/bin/pip" --quiet --disable-pip-version-check install "maturin==1.16.0"
-  touch "$cache/maturin/done"
-fi
-wheel=$("$root/python/build.sh" "$cache/maturin/bin/python")
+# shellcheck source=../vendor/xllamacpp/pin
+. "$root/vendor/xllamacpp/pin"
+wheel=$("$root/python/build.sh" "$("$tests/tools/venv.sh" maturin maturin==1.16.0)")
 python3 -m venv "$work/venv"
-if ! "$work/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: "$wheel" xllamacpp==2026.10.11549 2>"$work/errors"; then
+if ! "$work/venv/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: "$wheel" "xllamacpp==$xllamacpp" 2>"$work/errors"; then
   miss "pip install"
   summary "Wheel"
 fi

@@ -18,7 +18,7 @@ use crate::weights;
 const NAME: &CStr = c"Unweight";
 const DESCRIPTION: &CStr = c"losslessly compressed weights, computed on the CPU";
 
-pub fn registration() -> ggml_backend_reg_t {
+fn registration() -> ggml_backend_reg_t {
     static REGISTRATION: OnceLock<Forever<ggml_backend_reg>> = OnceLock::new();
     REGISTRATION
         .get_or_init(|| {
@@ -36,7 +36,7 @@ pub fn registration() -> ggml_backend_reg_t {
         .get()
 }
 
-pub fn device() -> ggml_backend_dev_t {
+fn device() -> ggml_backend_dev_t {
     static DEVICE: OnceLock<Forever<ggml_backend_device>> = OnceLock::new();
     DEVICE
         .get_or_init(|| {
@@ -222,16 +222,17 @@ fn backend_with(context: *mut c_void, device: ggml_backend_dev_t) -> ggml_backen
 fn backends_are_understood() -> bool {
     let backend = backend_with(std::ptr::null_mut(), device());
     let mut empty = ggml_cgraph::default();
-    // SAFETY: the backend is alive, and looks at no graph, having no context. Only if ggml knows what it is, it is freed.
-    unsafe {
-        text(ggml_backend_name(backend)) == text(NAME.as_ptr())
+    // SAFETY: the backend is alive, and looks at no graph, having no context.
+    let understood = unsafe {
+        text(ggml_backend_name(backend)) == NAME.to_string_lossy()
             && ggml_backend_get_device(backend) == device()
             && ggml_backend_graph_compute(backend, &mut empty) == NOTHING_TO_COMPUTE_WITH
-            && {
-                ggml_backend_free(backend);
-                true
-            }
+    };
+    if understood {
+        // SAFETY: as above; ggml knows what it is, and it is used no more.
+        unsafe { ggml_backend_free(backend) };
     }
+    understood
 }
 
 /// What a backend without a context answers.

@@ -19,24 +19,13 @@ TOP = 20
 LETTERS = "root ::= [a-z ]+"
 
 
-def plugged(plugin):
-    (library,) = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "xllamacpp*.so"))
-    ggml = ctypes.CDLL(library)
-    ggml.ggml_backend_load.restype = ctypes.c_void_p
-    return bool(ggml.ggml_backend_load(plugin.encode()))
-
-
-def version():
-    (library,) = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "xllamacpp*.so"))
-    ggml = ctypes.CDLL(library)
-    ggml.ggml_version.restype = ctypes.c_char_p
-    return ggml.ggml_version().decode()
-
-
 def main():
     model, *plugin = sys.argv[1:]
-    print("ggml", version())
-    if plugin and not plugged(plugin[0]):
+    (library,) = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "xllamacpp*.so"))
+    ggml = ctypes.CDLL(library)
+    ggml.ggml_version.restype, ggml.ggml_backend_load.restype = ctypes.c_char_p, ctypes.c_void_p
+    print("ggml", ggml.ggml_version().decode(), flush=True)
+    if plugin and not ggml.ggml_backend_load(plugin[0].encode()):
         sys.exit("the plugin was refused")
     params = xllamacpp.CommonParams()
     params.model.path = model

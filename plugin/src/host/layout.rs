@@ -236,18 +236,19 @@ pub unsafe fn context_of(buffer: ggml_backend_buffer_t) -> *mut c_void {
     unsafe { type_field(buffer).add(1).cast::<*mut c_void>().read() }
 }
 
+pub type Allocate = unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t;
+pub type AllocateAll =
+    unsafe extern "C" fn(ggml_backend_buffer_type_t, *mut *mut ggml_tensor, c_int) -> ggml_backend_buffer_t;
+pub type BytesOf = unsafe extern "C" fn(ggml_backend_buffer_type_t, *const ggml_tensor) -> usize;
+
 /// The functions of a type of buffers of ours. `allocate_all` takes a list of tensors, which API 3 passes; `bytes_of` is asked for each
 /// tensor before memory for it is.
 pub struct BufferType {
     pub name: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> *const std::ffi::c_char,
-    pub allocate: unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t,
-    pub allocate_all: unsafe extern "C" fn(
-        ggml_backend_buffer_type_t,
-        *mut *mut ggml_tensor,
-        c_int,
-    ) -> ggml_backend_buffer_t,
+    pub allocate: Allocate,
+    pub allocate_all: AllocateAll,
     pub alignment: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> usize,
-    pub bytes_of: unsafe extern "C" fn(ggml_backend_buffer_type_t, *const ggml_tensor) -> usize,
+    pub bytes_of: BytesOf,
     pub is_host: unsafe extern "C" fn(ggml_backend_buffer_type_t) -> bool,
 }
 

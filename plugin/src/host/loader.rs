@@ -7,7 +7,7 @@ use libloading::os::unix::{Library, RTLD_LAZY};
 
 /// A ggml that is in this process.
 pub struct Ggml {
-    library: Library,
+    handle: Library,
 }
 
 impl Ggml {
@@ -26,12 +26,12 @@ impl Ggml {
 
     /// A function of it; null if it has none of that name.
     pub fn function(&self, name: &CStr) -> *mut c_void {
-        symbol(&self.library, name)
+        symbol(&self.handle, name)
     }
 
     /// Leaves the library where it is when this is dropped.
     pub fn stay(self) {
-        std::mem::forget(self.library);
+        std::mem::forget(self.handle);
     }
 }
 
@@ -44,7 +44,7 @@ fn symbol(library: &Library, name: &CStr) -> *mut c_void {
 /// The library, if it or what it depends on is a ggml with backends.
 fn complete(library: Library) -> Option<Ggml> {
     let has = |name: &CStr| !symbol(&library, name).is_null();
-    (has(c"ggml_backend_register") && has(c"ggml_version")).then_some(Ggml { library })
+    (has(c"ggml_backend_register") && has(c"ggml_version")).then_some(Ggml { handle: library })
 }
 
 /// What is in memory already; never loads anything.

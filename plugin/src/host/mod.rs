@@ -13,3 +13,4 @@ pub mod measured;
 pub mod orders;
 pub mod text;
 pub mod trial;
+pub mod types;

@@ -7,6 +7,7 @@ use unweight::codec::Number;
 use super::api::*;
 use super::cpu::Cpu;
 use super::ggml::*;
+use super::types::type_of;
 
 /// A product to be tried: `rows` of `k` weights with `columns` vectors, as MUL_MAT or, of one expert, MUL_MAT_ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +32,6 @@ pub fn by_host(cpu: &mut Cpu, trial: Trial, weights: &[u8], x: &[f32]) -> Option
     assert_eq!(x.len() as u64, k * columns, "vectors");
     let (k, rows, columns) =
         (i64::try_from(k).ok()?, i64::try_from(rows).ok()?, i64::try_from(columns).ok()?);
-    let ty = match trial.weights {
-        Number::Bf16 => GGML_TYPE_BF16,
-        Number::F16 => GGML_TYPE_F16,
-        Number::F32 => GGML_TYPE_F32,
-    };
     let mut memory = vec![0u128; BOOKKEEPING / size_of::<u128>()];
     let params =
         ggml_init_params { mem_size: BOOKKEEPING, mem_buffer: memory.as_mut_ptr().cast(), no_alloc: true };
@@ -46,15 +42,10 @@ pub fn by_host(cpu: &mut Cpu, trial: Trial, weights: &[u8], x: &[f32]) -> Option
             return None;
         }
         let gap = if trial.is_contiguous { 0 } else { 4 };
-        let w = match trial.of_experts {
-            true => ggml_new_tensor_3d(context, ty, k, rows, 1),
-            false => ggml_new_tensor_2d(context, ty, k, rows),
-        };
-        // The vectors begin `gap` floats further apart than they are long.
-        let vectors = match trial.of_experts {
-            true => ggml_new_tensor_3d(context, GGML_TYPE_F32, k + gap, 1, columns),
-            false => ggml_new_tensor_2d(context, GGML_TYPE_F32, k + gap, columns),
-        };
+        let w = ggml_new_tensor_2d(context, type_of(trial.weights), k, rows);
+        // Experts take a vector for each token. They begin `gap` floats further apart than they are long.
+        let (slots, tokens) = if trial.of_experts { (1, columns) } else { (columns, 1) };
+        let vectors = ggml_new_tensor_3d(context, GGML_TYPE_F32, k + gap, slots, tokens);
         let room = ggml_nbytes(vectors);
         (*vectors).ne[0] = k;
         let ids = ggml_new_tensor_2d(context, GGML_TYPE_I32, 1, columns);

@@ -1,21 +1,16 @@
 //! Spelling a weight out, so that the CPU computes what no kernel of ours does: slow, and the same bits.
 
-use unweight::codec::Number;
 use unweight::kernel::Tensor;
 
 use super::chunks::{Chunks, Thread, chunk_rows};
-use crate::host::ggml::{GGML_OP_NONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, ggml_tensor, ggml_type};
+use crate::host::ggml::{GGML_OP_NONE, ggml_tensor, ggml_type};
+use crate::host::types::type_of;
 use crate::weights::Shown;
 
 /// The original's type of what is shown, and the bytes of a weight in it.
 fn original(shown: &Shown) -> (ggml_type, usize) {
     let number = shown.weight.tensor.numbers().original;
-    let ty = match number {
-        Number::Bf16 => GGML_TYPE_BF16,
-        Number::F16 => GGML_TYPE_F16,
-        Number::F32 => GGML_TYPE_F32,
-    };
-    (ty, number.bytes() as usize)
+    (type_of(number), number.bytes() as usize)
 }
 
 /// Bytes that the rows take which hold all that is shown; `None` if there are more than memory has addresses.

@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 use super::advice::prefer_large_pages;
-use super::kinds::{self, Allocation};
+use super::kinds;
 use super::loads::{self, LoadId};
 use super::may_be_carrier;
 use super::refusal::take_refusal;
 use crate::host::api::*;
 use crate::host::forever::Wide;
 use crate::host::ggml::*;
-use crate::host::layout::{context_of, layout, type_field};
+use crate::host::layout::{context_of, layout};
 use crate::host::{cpu, log};
 
 /// The context of a buffer of weights.
@@ -24,7 +24,7 @@ struct Weights {
 
 /// Makes our types of buffers, which point back to their device.
 pub fn make_kinds(device: ggml_backend_dev_t) {
-    kinds::make(device, &Allocation { allocate, allocate_all: allocate_for, bytes_of });
+    kinds::make(device, allocate, allocate_for, bytes_of);
 }
 
 /// Wraps a range of a mapped file.
@@ -98,7 +98,7 @@ unsafe extern "C" fn allocate(buft: ggml_backend_buffer_type_t, size: usize) -> 
     unsafe {
         let buffer = ggml_backend_buft_alloc_buffer(cpu::buffer_type(), size);
         if plain && !buffer.is_null() {
-            type_field(buffer).write(buft);
+            kinds::set(buffer, buft);
         }
         buffer
     }

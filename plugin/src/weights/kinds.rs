@@ -1,13 +1,13 @@
 //! Our types of buffers.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::host::cpu;
 use crate::host::forever::Forever;
 use crate::host::ggml::*;
-use crate::host::layout::{BufferType, buffer_type_of, type_field};
+use crate::host::layout::{Allocate, AllocateAll, BufferType, BytesOf, buffer_type_of, type_field};
 
 /// Where vector loads are fastest, and a cache line.
 pub const ALIGNMENT: usize = 64;
@@ -22,20 +22,8 @@ type Kind = Forever<[*mut c_void; 10]>;
 
 static KINDS: OnceLock<Kinds> = OnceLock::new();
 
-/// How memory is given out.
-pub struct Allocation {
-    pub allocate: unsafe extern "C" fn(ggml_backend_buffer_type_t, usize) -> ggml_backend_buffer_t,
-    pub allocate_all: unsafe extern "C" fn(
-        ggml_backend_buffer_type_t,
-        *mut *mut ggml_tensor,
-        c_int,
-    ) -> ggml_backend_buffer_t,
-    pub bytes_of: unsafe extern "C" fn(ggml_backend_buffer_type_t, *const ggml_tensor) -> usize,
-}
-
-/// Makes the types, which point back to their device.
-pub fn make(device: ggml_backend_dev_t, allocation: &Allocation) {
-    let Allocation { allocate, allocate_all, bytes_of } = *allocation;
+/// Makes the types, which point back to their device, and give out memory so.
+pub fn make(device: ggml_backend_dev_t, allocate: Allocate, allocate_all: AllocateAll, bytes_of: BytesOf) {
     KINDS.get_or_init(|| {
         let kind = |name, is_host| {
             let functions = BufferType { name, allocate, allocate_all, alignment, bytes_of, is_host };
