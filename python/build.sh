@@ -5,8 +5,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
+python=${1:-python3}
+case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac # it is run in another folder
 cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 install -m 755 "$target/release/libggml_unweight.so" "$here/unweight_gguf/"
 rm -rf "$target/wheels"
-(cd "$here" && CARGO_TARGET_DIR=$target "${1:-python3}" -m maturin build --quiet --release --auditwheel skip --out "$target/wheels") >&2
+(cd "$here" && CARGO_TARGET_DIR=$target "$python" -m maturin build --quiet --release --auditwheel skip --out "$target/wheels") >&2
 ls "$target"/wheels/*.whl
