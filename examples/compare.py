@@ -3,7 +3,8 @@
 
     compare.py HOST PLUGIN ORIGINAL COMPRESSED
 
-HOST is a folder with llama.cpp's programs, or a Python that has the package xllamacpp."""
+HOST is a folder with llama.cpp's programs, one whose node_modules has node-llama-cpp, or a Python that has the package xllamacpp.
+With the original in place of the compressed file: what the plugin costs a model that it does nothing for."""
 import json
 import os
 import statistics
@@ -57,13 +58,13 @@ class Programs:
 
 
 class Package:
-    """The llama.cpp of a Python package."""
+    """The llama.cpp of a Python or Node package."""
 
-    def __init__(self, python):
-        self.python = python
+    def __init__(self, *ask):
+        self.ask = ask
 
     def run(self, model, plugin):
-        text, memory, _ = run([self.python, f"{HERE}/ask.py", model, plugin or "-", "--json"], BARE)
+        text, memory, _ = run([*self.ask, model, plugin or "-", "--json"], BARE)
         return json.loads(text), memory
 
     def answer(self, model, plugin):
@@ -87,7 +88,10 @@ def settle(path):
 def main(host, plugin, original, compressed):
     settle(original)
     settle(compressed)
-    host = Programs(host) if os.path.isdir(host) else Package(host)
+    if os.path.isdir(f"{host}/node_modules"):
+        host = Package("node", f"{HERE}/ask.mjs", host)
+    else:
+        host = Programs(host) if os.path.isdir(host) else Package(host, f"{HERE}/ask.py")
     sides = {"original": (original, None), "compressed": (compressed, plugin)}
     answers, memory, speed = {}, {}, {name: [] for name in sides}
     for name, side in sides.items():

@@ -64,6 +64,8 @@ if [ "$(uname -sm)" = "Linux x86_64" ]; then
     sed -n 's/^ggml /  that was ggml /p' "$work/first"
   done
   command="PYTHONPATH=$(wheel $too_old) $python $tests/tools/wheel_logprobs.py"
+  succeeds "two ggmls in one process" "$python" "$tests/tools/two_ggmls.py" "$plugin" \
+    "$(wheel "${wheels[0]}")"/xllamacpp/*.so "$(wheel "${wheels[2]}")"/xllamacpp/*.so
   refuses "xllamacpp $too_old: too old" "unweight: ggml 0.9.11 of this program cannot be worked with" "$command ${compressed[odd]} $plugin"
 else
   echo "SKIPPED  xllamacpp: there is no wheel for this machine here"
@@ -80,7 +82,7 @@ if command -v npm >/dev/null && [ "$(uname -sm)" = "Linux x86_64" ]; then
     mv "$modules.part" "$modules"
   fi
   command="node $tests/tools/node_probabilities.mjs $modules"
-  compare "node-llama-cpp $node_llama_cpp" "$command" "$loaded $command MODEL"
+  compare "node-llama-cpp $node_llama_cpp" "$command" "$command MODEL $plugin"
 else
   echo "SKIPPED  node-llama-cpp: npm is missing, or there is no package for this machine"
 fi

@@ -195,12 +195,13 @@ unsafe extern "C" fn new_backend(device: ggml_backend_dev_t, _: *const c_char) -
         log::error("the CPU backend that does the other operations cannot be started");
         return std::ptr::null_mut();
     };
-    if weights::any_compressed() {
+    if weights::may_be_compressed() {
         if !custom_operations_run() {
             log::error("the CPU backend of this program runs custom operations in another way: not used");
             return std::ptr::null_mut();
         }
         say_where_weights_are();
+        backend.share_threads_with_next();
     }
     backend_with(Box::into_raw(Box::new(backend)).cast(), device)
 }

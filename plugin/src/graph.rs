@@ -1,6 +1,7 @@
 //! Computing a graph: what touches compressed weights is turned into custom operations, and the CPU backend runs the whole.
 
 use std::ffi::{c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use unweight::kernel::{Numbers, Order, prepared_bytes};
 
@@ -8,7 +9,7 @@ use crate::host::cpu::Cpu;
 use crate::host::ggml::*;
 use crate::host::orders::Product;
 use crate::host::text::name;
-use crate::host::{log, measured};
+use crate::host::{log, measured, neighbour};
 use crate::ops::experts;
 use crate::ops::job::{Job, Task};
 use crate::ops::matmul::{Multiply, Prepare};
@@ -25,7 +26,7 @@ const SPELLED_ALIGNMENT: usize = 64;
 
 /// One backend, as ggml's scheduler holds it: used by one thread at a time.
 pub struct Backend {
-    cpu: Cpu,
+    cpu: Arc<Mutex<Cpu>>,
     prepared: Scratch,
     spelled: Scratch,
 }
@@ -33,15 +34,28 @@ pub struct Backend {
 impl Backend {
     /// `None` if the program has no CPU backend.
     pub fn new() -> Option<Self> {
-        Some(Self { cpu: Cpu::new()?, prepared: Scratch::default(), spelled: Scratch::default() })
+        Some(Self {
+            cpu: Arc::new(Mutex::new(Cpu::new()?)),
+            prepared: Scratch::default(),
+            spelled: Scratch::default(),
+        })
     }
 
     pub fn set_threads(&mut self, threads: c_int) {
-        self.cpu.set_threads(threads);
+        self.cpu().set_threads(threads);
     }
 
     pub fn set_abort_callback(&mut self, callback: ggml_abort_callback, data: *mut c_void) {
-        self.cpu.set_abort_callback(callback, data);
+        self.cpu().set_abort_callback(callback, data);
+    }
+
+    /// Has the CPU backend that this thread makes next share the threads of this one.
+    pub fn share_threads_with_next(&self) {
+        neighbour::share_with_next(&self.cpu);
+    }
+
+    fn cpu(&self) -> MutexGuard<'_, Cpu> {
+        self.cpu.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Computes the graph; its nodes are the same before and after.
@@ -51,6 +65,7 @@ impl Backend {
     pub unsafe fn compute(&mut self, graph: &ggml_cgraph) -> ggml_status {
         // What was refused on this thread was another graph.
         clear_refusal();
+        let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: a graph has as many nodes as it says, and they are alive.
         let nodes = unsafe { std::slice::from_raw_parts(graph.nodes, graph.n_nodes as usize) };
         // SAFETY: as above.
@@ -73,7 +88,7 @@ impl Backend {
             ..*graph
         };
         // SAFETY: every node of the view is alive, and so are the jobs until the plan is dropped.
-        let status = unsafe { self.cpu.compute(&mut view) };
+        let status = unsafe { cpu.compute(&mut view) };
         if status == GGML_STATUS_SUCCESS && plan.jobs.iter().any(|job| job.failed()) {
             log::error("a graph asks for rows or experts that the model does not have");
             return GGML_STATUS_FAILED;

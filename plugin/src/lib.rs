@@ -51,7 +51,7 @@ pub extern "C" fn ggml_backend_init() -> ggml_backend_reg_t {
 
 #[cfg(unix)]
 extern "C" fn loaded_by(caller: *const c_void) -> ggml_backend_reg_t {
-    registered(|| binding::to_caller(caller))
+    or_null(registration(|| binding::to_caller(caller)))
 }
 
 /// The same for programs that link this library: include/ggml-unweight.h hands their ggml's functions over.
@@ -64,19 +64,44 @@ pub unsafe extern "C" fn ggml_backend_unweight_reg_linked(
     count: usize,
 ) -> ggml_backend_reg_t {
     // SAFETY: the caller's promise.
-    registered(|| unsafe { binding::to_linked(std::slice::from_raw_parts(functions, count)) })
+    or_null(registration(|| unsafe { binding::to_linked(std::slice::from_raw_parts(functions, count)) }))
 }
 
-fn registered(bind: impl FnOnce() -> Result<(), String> + UnwindSafe) -> ggml_backend_reg_t {
+/// For Rust programs: registers the backend with the ggml that the program is linked with, before a model is loaded, for the whole process.
+/// Does nothing the second time.
+///
+/// # Errors
+/// If this ggml cannot be worked with, with the reason.
+#[cfg(feature = "linked")]
+pub fn register() -> Result<(), String> {
+    unsafe extern "C" {
+        fn ggml_backend_register(registration: ggml_backend_reg_t);
+    }
+    static DONE: Mutex<bool> = Mutex::new(false);
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*done {
+        let registration = registration(binding::to_own)?;
+        // SAFETY: ggml keeps the pointer, and it stays good.
+        unsafe { ggml_backend_register(registration) };
+        *done = true;
+    }
+    Ok(())
+}
+
+fn or_null(registration: Result<ggml_backend_reg_t, String>) -> ggml_backend_reg_t {
+    registration.unwrap_or_else(|cause| {
+        log::refused(&cause);
+        std::ptr::null_mut()
+    })
+}
+
+fn registration(
+    bind: impl FnOnce() -> Result<(), String> + UnwindSafe,
+) -> Result<ggml_backend_reg_t, String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let registration = catch_unwind(|| bind().and_then(|()| device::checked_registration()));
-    registration
+    catch_unwind(|| bind().and_then(|()| device::checked_registration()))
         .unwrap_or_else(|_| Err("a defect while ggml was looked at: not loaded".to_owned()))
-        .unwrap_or_else(|cause| {
-            log::refused(&cause);
-            std::ptr::null_mut()
-        })
 }
 
 /// How good this build is for the machine; any machine that runs ggml will do.

@@ -1,11 +1,11 @@
 // Prints hashes of all logits that models give, to compare one file with another in the same build of llama.cpp.
 //   logits MODEL [--threads N] [--load-mode auto|none|mmap|mlock|mmap+mlock|dio] [--nextn] [--lazy]
 //                [--lora ADAPTER] [--elsewhere REGEX] [--embeddings-in] [--embeddings-out] [--and OTHER_MODEL]...
-//                [--free-first] [--contexts N] [--splits]
+//                [--free-first] [--contexts N] [--splits] [--values]
 // One line for each batch size (1, 2, 5, 33, 128), and one for 24 greedy steps (not with --embeddings-out). With --and, all models are
 // loaded at once and take turns; lines then begin with the model's number. --free-first frees the first of them after some batches.
 // --contexts has N contexts of one model compute at the same time. --splits prints only into how many pieces llama.cpp has cut the
-// graphs of a prompt and of a token. --elsewhere does what -ot does: it sends tensors to another buffer type than llama.cpp would choose.
+// graphs of a prompt and of a token. --values prints the logits before their hashes, one a line. --elsewhere does what -ot does: it sends tensors to another buffer type than llama.cpp would choose.
 #include "session.h"
 
 #include "ggml-backend.h"
@@ -51,6 +51,8 @@ Options parse(int argc, char **argv) {
             settings.embeddings_in = true;
         } else if (argument == "--embeddings-out") {
             settings.embeddings_out = true;
+        } else if (argument == "--values") {
+            settings.values = true;
         } else if (argument == "--and" && more) {
             options.models.push_back(argv[++i]);
         } else if (argument == "--free-first") {

@@ -1,14 +1,15 @@
 // Prints what node-llama-cpp's llama.cpp makes of a model: for each token of a prompt, evaluated as one batch, the probabilities of all
 // that could follow; then the same token by token. Of the file as it is mapped, and of the file read into memory.
 //
-//   node node_probabilities.mjs MODULES MODEL.gguf
+//   node node_probabilities.mjs MODULES MODEL.gguf [PLUGIN]
 //
-// MODULES is the folder that holds node_modules. A plugin is loaded by GGML_BACKEND_PATH.
+// MODULES is the folder that holds node_modules.
 import {createRequire} from "node:module";
 import {pathToFileURL} from "node:url";
 
 const PROMPT = "Once upon a time there was a fox who lived in a wood, and every morning it went down to the river.";
-const [modules, modelPath] = process.argv.slice(2);
+const [modules, modelPath, plugin] = process.argv.slice(2);
+if (plugin) process.env.GGML_BACKEND_PATH = plugin;
 const main = createRequire(modules + "/").resolve("node-llama-cpp");
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(main));
 const llama = await getLlama({gpu: false, build: "never", logLevel: LlamaLogLevel.error});

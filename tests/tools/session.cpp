@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <stdexcept>
 
 namespace {
@@ -137,4 +138,5 @@ void Session::hash_output(Hash &hash, int i) {
     if (std::any_of(row, row + width, [](float value) { return std::isnan(value); })) throw std::runtime_error("not a number");
     if (std::all_of(row, row + width, [&](float value) { return value == row[0]; })) throw std::runtime_error("all the same");
     hash.add(row, width);
+    for (int j = 0; settings.values && j < width; j++) std::printf("%.9g\n", row[j]);
 }

@@ -16,6 +16,7 @@ struct Settings {
     bool lazy = false;           // rows of tensors that the architecture marks are read when they are needed
     bool embeddings_in = false;  // the model is given vectors in place of tokens
     bool embeddings_out = false; // it gives vectors in place of logits
+    bool values = false;         // print them, too
     std::string lora;            // path of an adapter; empty: none
     std::string elsewhere;       // tensors whose names match this are kept in memory of another kind; empty: none
 };

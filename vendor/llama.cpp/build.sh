@@ -3,6 +3,7 @@
 # -quantize, -gguf-split, and logits, small_model and views for the tests). Nothing is written into the checkout.
 #   build.sh stock     unchanged, with loadable backends: GGML_BACKEND_PATH loads the plugin
 #   build.sh patched   unweight.patch applied, the backend linked in: no environment variable needed
+#   build.sh aarch64   as stock, for ARM, by Debian's cross compiler; only logits and views
 # Needs cmake, ninja, a C++ compiler, cargo (which fetches the crate and checks it). The cache is $UNWEIGHT_CACHE, by default
 # ~/.cache/unweight-gguf; building takes about ten minutes on two cores, and seconds when nothing has changed.
 set -euo pipefail
@@ -14,7 +15,7 @@ cache=${UNWEIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/unweight-gguf}
 . "$here/pin"
 
 fail() { echo "build.sh: $*" >&2; exit 1; }
-case $kind in stock | patched) ;; *) fail "usage: build.sh stock|patched" ;; esac
+case $kind in stock | patched | aarch64) ;; *) fail "usage: build.sh stock|patched|aarch64" ;; esac
 for tool in cmake ninja c++ cargo patch; do
   command -v "$tool" >/dev/null || fail "$tool is missing (Debian: apt-get install g++ cmake ninja-build patch)"
 done
@@ -39,24 +40,38 @@ fetch() {
   # Without this the build numbers itself after whatever repository surrounds it.
   rm -rf "$source.part/.git"
   if [ "$kind" = patched ]; then patch --quiet -p1 -d "$source.part" <"$here/unweight.patch"; fi
+  if [ "$kind" = aarch64 ] && ! echo | aarch64-linux-gnu-gcc -march=armv9.2-a+sme -x c -c -o /dev/null - 2>/dev/null; then
+    echo "build.sh: this compiler does not know SME: without the CPU backends that need it" >&2
+    sed -i '/ggml_add_cpu_backend_variant(.* SME)/d' "$source.part/ggml/src/CMakeLists.txt"
+  fi
   mv "$source.part" "$source"
 }
 
 flags=(-DCMAKE_BUILD_TYPE=Release -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TOOLS=ON
   -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
   -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_NUMBER=1 -DLLAMA_BUILD_COMMIT="crate-$version")
-if [ "$kind" = stock ]; then
-  source=$cache/llama.cpp-$version
-  more=(doctored)
-  flags+=(-DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF -DGGML_CPU_ALL_VARIANTS=ON)
-else
-  source=$cache/llama.cpp-$version-patched-$(sha256sum <"$here/unweight.patch" | cut -c1-8)
-  more=()
-  library=${CARGO_TARGET_DIR:-$root/target}/release/libggml_unweight.a
-  [ -f "$library" ] || fail "$library is missing: run cargo build --release"
-  flags+=(-DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_UNWEIGHT=ON -DGGML_UNWEIGHT_ROOT="$root"
-    -DGGML_UNWEIGHT_LIBRARY="$library")
-fi
+loadable=(-DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF -DGGML_CPU_ALL_VARIANTS=ON)
+programs=(llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model)
+case $kind in
+  stock)
+    source=$cache/llama.cpp-$version
+    programs+=(doctored)
+    flags+=("${loadable[@]}")
+    ;;
+  aarch64)
+    source=$cache/llama.cpp-$version-aarch64
+    programs=(logits)
+    flags+=("${loadable[@]}" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
+      -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++)
+    ;;
+  patched)
+    source=$cache/llama.cpp-$version-patched-$(sha256sum <"$here/unweight.patch" | cut -c1-8)
+    library=${CARGO_TARGET_DIR:-$root/target}/release/libggml_unweight.a
+    [ -f "$library" ] || fail "$library is missing: run cargo build --release"
+    flags+=(-DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_UNWEIGHT=ON -DGGML_UNWEIGHT_ROOT="$root"
+      -DGGML_UNWEIGHT_LIBRARY="$library")
+    ;;
+esac
 
 mkdir -p "$cache"
 exec 9>"$cache/lock"
@@ -71,6 +86,6 @@ if [ -f "$build/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=
 fi
 {
   cmake -G Ninja -S "$here" -B "$build" -DLLAMA_SOURCE="$source" "${flags[@]}" &&
-    ninja -C "$build" llama-bench llama-perplexity llama-completion llama-quantize llama-gguf-split logits small_model views "${more[@]}"
+    ninja -C "$build" "${programs[@]}" views
 } >"$log" 2>&1 || { tail -30 "$log" >&2; fail "the build failed; all of it is in $log"; }
 echo "$build/bin"

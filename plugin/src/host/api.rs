@@ -35,6 +35,21 @@ macro_rules! functions {
             }
         }
 
+        /// The function of this name in the ggml that this is linked with; null if it is none of these.
+        #[cfg(feature = "linked")]
+        pub fn linked(name: &CStr) -> *mut c_void {
+            // Only their addresses are taken.
+            unsafe extern "C" {
+                $(fn $name();)*
+                fn ggml_log_internal();
+            }
+            match name.to_str() {
+                $(Ok(stringify!($name)) => $name as *mut c_void,)*
+                Ok("ggml_log_internal") => ggml_log_internal as *mut c_void,
+                _ => std::ptr::null_mut(),
+            }
+        }
+
         $(
             /// # Safety
             /// ggml's own conditions; [`bind`] has been called.

@@ -42,6 +42,16 @@ pub unsafe fn to_linked(functions: &[Linked]) -> Result<(), String> {
     unsafe { to(&find) }
 }
 
+/// Binds to the ggml that this Rust program is linked with.
+///
+/// # Errors
+/// As for [`to_caller`].
+#[cfg(feature = "linked")]
+pub fn to_own() -> Result<(), String> {
+    // SAFETY: the linker has found them, by these names.
+    unsafe { to(&api::linked) }
+}
+
 /// # Safety
 /// As for [`api::bind`].
 unsafe fn to(find: &dyn Fn(&CStr) -> *mut c_void) -> Result<(), String> {

@@ -6,10 +6,11 @@ use std::sync::OnceLock;
 use super::api::*;
 use super::ggml::*;
 use super::orders::Orders;
+use super::pool::Pool;
 use super::text::text;
 
 /// The CPU device; null if the program has registered none.
-fn device() -> ggml_backend_dev_t {
+pub fn device() -> ggml_backend_dev_t {
     // SAFETY: no precondition.
     unsafe { ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) }
 }
@@ -28,7 +29,7 @@ pub fn buffer_type() -> ggml_backend_buffer_type_t {
 }
 
 /// A function that the CPU backend offers by name; null if it has none of that name.
-fn function(name: &CStr) -> *mut c_void {
+pub fn function(name: &CStr) -> *mut c_void {
     let cpu = device();
     if cpu.is_null() {
         return std::ptr::null_mut();
@@ -40,11 +41,21 @@ fn function(name: &CStr) -> *mut c_void {
 /// The orders of sums of the CPU backend in this program.
 pub fn orders() -> Orders {
     static ORDERS: OnceLock<Orders> = OnceLock::new();
-    *ORDERS.get_or_init(|| Orders::from_features(&features()))
+    *ORDERS.get_or_init(|| Orders::from_features(features()))
+}
+
+/// True if the CPU backend was built with this, or the machine has it.
+pub fn has(feature: &str) -> bool {
+    features().iter().any(|name| name == feature)
 }
 
 /// Names of what the CPU backend was built with and the machine has.
-fn features() -> Vec<String> {
+fn features() -> &'static [String] {
+    static FEATURES: OnceLock<Vec<String>> = OnceLock::new();
+    FEATURES.get_or_init(ask_for_features)
+}
+
+fn ask_for_features() -> Vec<String> {
     // SAFETY: this is the type of the function of this name, by ggml-backend.h; a null pointer becomes `None`.
     let get: ggml_backend_get_features_t =
         unsafe { std::mem::transmute(function(c"ggml_backend_get_features")) };
@@ -64,7 +75,14 @@ fn features() -> Vec<String> {
 }
 
 /// A CPU backend of our own.
-pub struct Cpu(ggml_backend_t);
+pub struct Cpu {
+    backend: ggml_backend_t,
+    /// Where ggml's own threads would not last.
+    pool: Option<Pool>,
+}
+
+// SAFETY: ggml's backends may be used from any thread, by one at a time.
+unsafe impl Send for Cpu {}
 
 impl Cpu {
     /// `None` if the program has no CPU backend, or it does not start.
@@ -75,16 +93,24 @@ impl Cpu {
         }
         // SAFETY: a device of ggml's; no parameters.
         let backend = unsafe { ggml_backend_dev_init(device, std::ptr::null()) };
-        (!backend.is_null()).then_some(Self(backend))
+        (!backend.is_null()).then_some(Self { backend, pool: None })
     }
 
-    pub fn set_threads(&self, threads: c_int) {
+    pub fn set_threads(&mut self, threads: c_int) {
         // SAFETY: this is the type of the function of this name, by ggml-backend.h.
         let set: ggml_backend_set_n_threads_t =
             unsafe { std::mem::transmute(function(c"ggml_backend_set_n_threads")) };
         if let Some(set) = set {
             // SAFETY: a CPU backend.
-            unsafe { set(self.0, threads) }
+            unsafe { set(self.backend, threads) }
+        }
+        if threads > self.pool.as_ref().map_or(1, |pool| pool.threads)
+            && Pool::is_needed()
+            && let Some(pool) = Pool::new(threads)
+        {
+            // SAFETY: a CPU backend, which is freed before its pool; the one that it had is dropped afterwards.
+            unsafe { pool.give_to(self.backend) };
+            self.pool = Some(pool);
         }
     }
 
@@ -94,7 +120,7 @@ impl Cpu {
             unsafe { std::mem::transmute(function(c"ggml_backend_set_abort_callback")) };
         if let Some(set) = set {
             // SAFETY: a CPU backend.
-            unsafe { set(self.0, callback, data) }
+            unsafe { set(self.backend, callback, data) }
         }
     }
 
@@ -102,13 +128,13 @@ impl Cpu {
     /// The graph must be ready for computation, and all its tensors alive and used by nobody else meanwhile.
     pub unsafe fn compute(&mut self, graph: &mut ggml_cgraph) -> ggml_status {
         // SAFETY: the caller's promise.
-        unsafe { ggml_backend_graph_compute(self.0, graph) }
+        unsafe { ggml_backend_graph_compute(self.backend, graph) }
     }
 }
 
 impl Drop for Cpu {
     fn drop(&mut self) {
         // SAFETY: made in `new`, freed once.
-        unsafe { ggml_backend_free(self.0) }
+        unsafe { ggml_backend_free(self.backend) }
     }
 }

@@ -35,6 +35,16 @@ impl Ggml {
     }
 }
 
+/// Keeps this library in memory for as long as the process lives: ggml may unload what it has loaded, and something else calls us then.
+pub fn pin() {
+    if let Some(own) = file_of(pin as *const c_void) {
+        let name = OsStr::from_bytes(own.to_bytes());
+        let flags = RTLD_LAZY | (libc::RTLD_NOLOAD | libc::RTLD_NODELETE) as c_int;
+        // SAFETY: with these flags nothing is loaded, so that nothing is run.
+        let _ = unsafe { Library::open(Some(name), flags) };
+    }
+}
+
 fn symbol(library: &Library, name: &CStr) -> *mut c_void {
     // SAFETY: only the address is taken.
     unsafe { library.get::<*mut c_void>(name.to_bytes_with_nul()) }

@@ -61,6 +61,12 @@ pub fn any_compressed() -> bool {
     COMPRESSED.load(Ordering::Acquire) > 0
 }
 
+/// True if there are compressed weights, or there may be: a load by another thread is settled only when they are used.
+pub fn may_be_compressed() -> bool {
+    let unsettled = |load: &Load| matches!(load.state, State::Unsettled) && !load.tensors.is_empty();
+    any_compressed() || loads().all.values().any(unsettled)
+}
+
 /// The load that a mapped range belongs to.
 pub fn of_range() -> LoadId {
     let mut loads = loads();

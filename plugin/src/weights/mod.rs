@@ -12,7 +12,7 @@ mod weight;
 
 pub use buffer::{buffers_are_understood, make_kinds, map};
 pub use kinds::{ALIGNMENT, compressed, plain};
-pub use loads::{any_compressed, settle_own};
+pub use loads::{any_compressed, may_be_compressed, settle_own};
 pub use refusal::{clear_refusal, refuse};
 pub use stand::{Stand, holds, root, shown, stand};
 pub use weight::{Rows, Shown};
