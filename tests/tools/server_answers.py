@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 PROMPTS = ["Once upon a time", "The capital of France", "Water boils at", "A list of three colours: red,"]
-PATIENCE = 120
+PATIENCE = 600
 
 
 def ask(address, path, body):
