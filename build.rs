@@ -5,15 +5,18 @@ mod constants {
     include!("src/codec/constants.rs");
 }
 
-const PORTABLE: &[&str] = &["piece.c", "scalar.c", "dispatch.c"];
+type Words = &'static [&'static str];
+
+const PORTABLE: Words = &["piece.c", "scalar.c", "archive.c", "archive_scalar.c", "dispatch.c"];
 /// Tuning is not the compiler's own: that is for machines without these instructions, and costs 15 %.
-const AVX2: &[&str] = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c"];
-const AVX512: &[&str] = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
-const X86_64: &[(&str, &[&[&str]])] = &[
-    ("ssse3", &[&["-mssse3"]]),
-    ("avx2", &[AVX2]),
-    ("avx512", &[AVX2, AVX512]),
-    ("avx512bf16", &[AVX2, AVX512, &["-mavx512bf16"]]),
+const AVX2: Words = &["-mtune=icelake-server", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c"];
+const AVX512: Words = &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
+/// Instruction sets, their files, their flags.
+const X86_64: &[(&str, Words, &[Words])] = &[
+    ("ssse3", &["ssse3.c"], &[&["-mssse3"]]),
+    ("avx2", &["avx2.c", "archive_avx2.c"], &[AVX2]),
+    ("avx512", &["avx512.c", "archive_avx512.c"], &[AVX2, AVX512]),
+    ("avx512bf16", &["avx512bf16.c"], &[AVX2, AVX512, &["-mavx512bf16"]]),
 ];
 
 fn main() {
@@ -24,10 +27,8 @@ fn main() {
         scope.spawn(|| compile("unweight_portable", PORTABLE, &[]));
         match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
             Ok("x86_64") => {
-                for (name, flags) in X86_64 {
-                    scope.spawn(move || {
-                        compile(&format!("unweight_{name}"), &[&format!("{name}.c")], &flags.concat())
-                    });
+                for (name, files, flags) in X86_64 {
+                    scope.spawn(move || compile(&format!("unweight_{name}"), files, &flags.concat()));
                 }
             }
             Ok("aarch64") => {

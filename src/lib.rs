@@ -7,6 +7,8 @@
 #[cfg(target_endian = "big")]
 compile_error!("files and kernels are little-endian");
 
+#[cfg(feature = "convert")]
+pub mod archive;
 pub mod codec;
 pub mod container;
 #[cfg(feature = "convert")]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use unweight::codec::Number;
 use unweight::container;
-use unweight::convert::{Note, Report, Source, Stored, convert, forecast};
+use unweight::convert::{Form, Holder, Note, Report, Stored, convert, forecast};
 use unweight::selection::Group;
 
 use super::numbers::{self, Compressed};
@@ -17,12 +17,15 @@ use super::{naming, quantized};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The GGUF file to compress
+    /// The GGUF file to compress, or the other form of one
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write [default: beside IN; Model-F16.gguf becomes Model-F16_UW.gguf]
+    /// The file to write [default: beside IN; Model-F16.gguf becomes Model-F16_UW.gguf, or Model-F16_UWA.gguf]
     #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
+    /// Write an archive: the fewest bytes, of any GGUF file, to keep and to send; it does not run
+    #[arg(long)]
+    archive: bool,
     /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
@@ -33,14 +36,16 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = Bar::default();
+    let form = if arguments.archive { Form::Archive } else { Form::Run };
     if arguments.dry_run {
-        return dry_run(&arguments.input, &progress);
+        return dry_run(&arguments.input, form, &progress);
     }
-    let target = match &arguments.output {
-        Some(output) => output.clone(),
-        None => naming::converted(&arguments.input, || most(&arguments.input))?,
+    let target = match (&arguments.output, form) {
+        (Some(output), _) => output.clone(),
+        (None, Form::Run) => naming::converted(&arguments.input, || most(&arguments.input))?,
+        (None, Form::Archive) => naming::archived(&arguments.input),
     };
-    let report = convert(&arguments.input, &target, arguments.force, &progress)?;
+    let report = convert(&arguments.input, &target, form, arguments.force, &progress)?;
     progress.finish();
     writeln!(stdout(), "{}: {}, verified", target.display(), sizes(&report))?;
     notes(&report)
@@ -48,23 +53,30 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// What most of a file's weights are, in bytes; BF16 where none are of full precision.
 fn most(input: &Path) -> Result<Number> {
-    let source = Source::open(input)?;
-    let gguf = source.parse()?;
-    let bytes = |number| -> u64 {
-        let such = gguf.tensors.iter().filter(|tensor| container::number(tensor.ty) == Some(number));
-        such.map(|tensor| tensor.len).sum()
-    };
-    Ok(Number::ALL.into_iter().rev().max_by_key(|&number| bytes(number)).unwrap_or(Number::Bf16))
+    let most = Holder::open(input)?.read(|original| {
+        let gguf = original.gguf()?;
+        let bytes = |number| -> u64 {
+            let such = gguf.tensors.iter().filter(|tensor| container::number(tensor.ty) == Some(number));
+            such.map(|tensor| tensor.len).sum()
+        };
+        Ok(Number::ALL.into_iter().rev().max_by_key(|&number| bytes(number)).unwrap_or(Number::Bf16))
+    });
+    Ok(most?)
 }
 
 /// What would be saved, and what cannot be.
-fn dry_run(input: &Path, progress: &Bar) -> Result<()> {
-    let report = forecast(input, progress);
+fn dry_run(input: &Path, form: Form, progress: &Bar) -> Result<()> {
+    let report = forecast(input, form, progress);
     progress.finish();
     if let Ok(report) = &report {
-        print(report)?;
+        print(report, form)?;
     }
-    quantized::print(&Source::open(input)?.parse()?)?;
+    if form == Form::Run {
+        Holder::open(input)?.read(|original| {
+            let gguf = original.gguf()?;
+            Ok(quantized::print(&gguf))
+        })??;
+    }
     report.map(drop).map_err(Into::into)
 }
 
@@ -98,7 +110,7 @@ fn notes(report: &Report) -> Result<()> {
 }
 
 /// What would be saved, per group.
-fn print(report: &Report) -> Result<()> {
+fn print(report: &Report, form: Form) -> Result<()> {
     let mut table = table::new(["group", "tensors", "compressed", "original", "after", "saved"]);
     let row = |table: &mut Table, name: &str, tensors: &[&Stored]| {
         let compressed = tensors.iter().filter(|tensor| tensor.after.is_some()).count();
@@ -136,6 +148,7 @@ fn print(report: &Report) -> Result<()> {
         })
     });
     numbers::print(compressed)?;
-    writeln!(stdout(), "file: {}, as far as can be told before it is written", sizes(report))?;
+    let doubt = if form == Form::Run { ", as far as can be told before it is written" } else { "" };
+    writeln!(stdout(), "file: {}{doubt}", sizes(report))?;
     notes(report)
 }

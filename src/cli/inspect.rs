@@ -1,19 +1,17 @@
 //! `inspect`: what was found in each tensor.
 
 use std::io::{Write, stdout};
-use std::ops::Range;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use unweight::codec::{Analysis, Encoding};
-use unweight::container::converted::{Converted, is_converted};
-use unweight::container::gguf::{TensorInfo, TensorType};
-use unweight::container::number;
+use unweight::codec::{Analysis, Encoding, Number};
+use unweight::container::archive::{self, Coding};
+use unweight::container::converted::Converted;
+use unweight::container::gguf::TensorInfo;
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
-use unweight::convert::{Buffers, Opening, Progress, Source, Stage, TensorCause, count, decode};
-use unweight::kernel::Tensor;
+use unweight::convert::{Archive, Holder, Opening, Original, Progress, Replay, Source, Stage, analyse};
 
 use super::numbers::{self, Compressed};
 use super::progress::{Bar, size};
@@ -40,6 +38,8 @@ struct Report {
 
 #[derive(Serialize)]
 struct Unweight {
+    /// "runs" or "archive".
+    form: &'static str,
     version: u32,
     writer: Option<String>,
     /// These two are absent where a tool has changed the file.
@@ -85,11 +85,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = Source::open(&arguments.file)?;
     let progress = Bar::default();
     progress.begin(Stage::Reading, source.len());
-    let report = if is_converted(&source.parse()?) {
-        let opening = Opening::new(&arguments.file)?;
-        of_converted(&opening, &opening.converted()?, &progress)?
-    } else {
-        of_original(&source, &progress)?
+    let report = match Holder::open(&arguments.file)? {
+        Holder::Converted(opening) => of_converted(&opening, &opening.converted()?, &progress)?,
+        Holder::Archive(archive) => of_archive(&source, &archive, &progress)?,
+        Holder::Original(source) => of_original(&source, &progress)?,
     };
     progress.finish();
     if arguments.json {
@@ -101,13 +100,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn of_original(source: &Source, progress: &Bar) -> Result<Report> {
-    let gguf = source.parse()?;
+    let gguf = source.gguf()?;
     let mut tensors = Vec::new();
-    for tensor in &gguf.tensors {
-        let position = gguf.position(tensor);
-        let analysis = analyse_plain(source, tensor.ty, position..position + tensor.len)?;
+    for (i, tensor) in gguf.tensors.iter().enumerate() {
+        let analysis = analyse(source, &gguf, i)?;
         progress.advance(tensor.len);
-        tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
+        tensors.push(Row::plain(tensor, analysis));
     }
     let (file, file_bytes) = (source.path.display().to_string(), source.len());
     Ok(Report { file, file_bytes, unweight: None, tensors, total: Total::default() })
@@ -115,44 +113,33 @@ fn of_original(source: &Source, progress: &Bar) -> Result<Report> {
 
 fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Result<Report> {
     let source = opening.file();
+    let replay = Replay::new(opening.files(), converted)?;
+    let gguf = replay.gguf()?;
     let mut tensors = Vec::new();
     let mut total = Total::default();
-    let mut buffers = Buffers::default();
-    for tensor in &converted.gguf.tensors {
-        let (Some(located), Some(entry)) = (converted.locate(tensor.name)?, converted.entry(tensor.name))
-        else {
-            let position = converted.gguf.position(tensor);
-            let analysis = analyse_plain(source, tensor.ty, position..position + tensor.len)?;
-            progress.advance(tensor.len);
-            tensors.push(Row::plain(tensor, tensor.ty, tensor.len, analysis));
+    for (i, tensor) in gguf.tensors.iter().enumerate() {
+        let plain = Row::plain(tensor, analyse(&replay, &gguf, i)?);
+        progress.advance(tensor.len);
+        let Some(located) = converted.locate(tensor.name)? else {
+            tensors.push(plain);
             continue;
         };
-        let place = || format!("{}: tensor {:?}", source.path.display(), tensor.name);
-        let original = number(entry.ty).ok_or(TensorCause::Type(entry.ty)).with_context(place)?;
-        let k = tensor.dims.row();
-        let mut analysis = Analysis::new(original);
-        decode(&mut buffers, &opening.files(), tensor.name, (original, k), &located, |bytes| {
-            count(&mut analysis, bytes);
-            Ok(())
-        })?;
-        progress.advance(tensor.len);
-        let coded =
-            Tensor::open(located.encoding, original, located.home, k, &located.pieces).with_context(place)?;
+        let coded = &replay.coded(i).expect("what has parts was opened").tensor;
+        let carrier = converted.gguf.tensor(tensor.name).expect("what has parts is there");
         let pieces: u64 = located.pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let plain = Row::plain(tensor, entry.ty, entry.len, Some(analysis));
         let stored_bytes = located.home.len() as u64 + pieces;
         total.compressed_tensors += 1;
         total.compressed_weights += coded.k() * coded.rows();
-        total.original_bytes += entry.len;
-        total.stored_bytes += tensor.len;
-        total.unused_bytes += room_bytes(tensor.ty, &tensor.dims).unwrap_or(0);
+        total.original_bytes += tensor.len;
+        total.stored_bytes += carrier.len;
+        total.unused_bytes += room_bytes(carrier.ty, &carrier.dims).unwrap_or(0);
         let stored = coded.numbers().stored;
         tensors.push(Row {
             numbers: Some(stored.name()),
             compressed: Some(Compressed {
-                ty: entry.ty,
+                ty: tensor.ty,
                 number: stored,
-                before: entry.len,
+                before: tensor.len,
                 after: stored_bytes,
             }),
             encoding: Encoding::from_id(located.encoding).expect("it was opened as such").name().to_owned(),
@@ -170,12 +157,57 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
     }
     total.bits_per_weight = Some(bits(total.stored_bytes - total.unused_bytes, total.compressed_weights));
     let unweight = Unweight {
+        form: "runs",
         version: VERSION,
         writer: converted.gguf.text("unweight.writer").map(str::to_owned),
         original_bytes: untouched.map(|index| index.original_len),
         original_blake3: untouched
             .map(|index| blake3::Hash::from(index.original_blake3).to_hex().to_string()),
         metadata_untouched: untouched.is_some(),
+    };
+    let (file, file_bytes) = (source.path.display().to_string(), source.len());
+    Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
+}
+
+fn of_archive(source: &Source, archive: &Archive, progress: &Bar) -> Result<Report> {
+    let (shell, gguf) = (source.gguf()?, archive.gguf()?);
+    let mut tensors = Vec::new();
+    let mut total = Total::default();
+    for (i, tensor) in gguf.tensors.iter().enumerate() {
+        let plain = Row::plain(tensor, analyse(archive, &gguf, i)?);
+        progress.advance(tensor.len);
+        let Some(entry) = archive.entry(i).filter(|entry| entry.coding != Coding::Stored) else {
+            tensors.push(plain);
+            continue;
+        };
+        let (stored_bytes, weights) = (entry.len(), tensor.dims.elements().unwrap_or(0));
+        total.compressed_tensors += 1;
+        total.compressed_weights += weights;
+        total.original_bytes += tensor.len;
+        total.stored_bytes += stored_bytes;
+        let number = match entry.coding {
+            Coding::Weights { number, .. } => Some(number),
+            Coding::Records { .. } | Coding::Stored => None,
+        };
+        let compressed =
+            |number| Compressed { ty: tensor.ty, number, before: tensor.len, after: stored_bytes };
+        tensors.push(Row {
+            numbers: number.map(Number::name).or(plain.numbers),
+            compressed: number.map(compressed),
+            encoding: if number.is_some() { "archived weights" } else { "archived records" }.to_owned(),
+            stored_bytes,
+            bits_per_weight: bits(stored_bytes, weights),
+            ..plain
+        });
+    }
+    total.bits_per_weight = Some(bits(total.stored_bytes, total.compressed_weights));
+    let unweight = Unweight {
+        form: "archive",
+        version: archive::VERSION,
+        writer: shell.text("unweight.writer").map(str::to_owned),
+        original_bytes: Some(archive.index().original_len),
+        original_blake3: Some(blake3::Hash::from(archive.index().original_blake3).to_hex().to_string()),
+        metadata_untouched: true,
     };
     let (file, file_bytes) = (source.path.display().to_string(), source.len());
     Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
@@ -188,32 +220,22 @@ fn used_of_rooms(index: &Index) -> u64 {
 }
 
 impl Row {
-    /// `ty` and `bytes` are those in the original.
-    fn plain(tensor: &TensorInfo, ty: TensorType, bytes: u64, analysis: Option<Analysis>) -> Self {
+    /// A tensor of the original.
+    fn plain(tensor: &TensorInfo, analysis: Option<Analysis>) -> Self {
         Self {
             name: tensor.name.to_owned(),
-            r#type: ty.name().to_owned(),
+            r#type: tensor.ty.name().to_owned(),
             shape: tensor.dims.as_slice().to_vec(),
             encoding: "plain".to_owned(),
-            original_bytes: bytes,
-            stored_bytes: bytes,
-            bits_per_weight: bits(bytes, tensor.dims.elements().unwrap_or(0)),
+            original_bytes: tensor.len,
+            stored_bytes: tensor.len,
+            bits_per_weight: bits(tensor.len, tensor.dims.elements().unwrap_or(0)),
             numbers: analysis.as_ref().map(|analysis| analysis.narrowest().name()),
             compressed: None,
             exponent_entropy: analysis.map(|analysis| analysis.entropy()),
             escapes: None,
         }
     }
-}
-
-fn analyse_plain(source: &Source, ty: TensorType, range: Range<u64>) -> Result<Option<Analysis>> {
-    let Some(original) = number(ty) else { return Ok(None) };
-    let mut analysis = Analysis::new(original);
-    source.windows(range, |bytes| {
-        count(&mut analysis, bytes);
-        Ok(())
-    })?;
-    Ok(Some(analysis))
 }
 
 fn bits(bytes: u64, weights: u64) -> f64 {
@@ -246,13 +268,16 @@ fn print(report: &Report) -> Result<()> {
     };
     writeln!(
         out,
-        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight with headers and index, and {} that hold nothing",
+        "{} of {} tensors compressed: {} -> {}, {:.3} bits/weight{}",
         total.compressed_tensors,
         report.tensors.len(),
         size(total.original_bytes),
         size(total.stored_bytes),
         total.bits_per_weight.unwrap_or(0.0),
-        size(total.unused_bytes)
+        match unweight.form {
+            "archive" => String::new(),
+            _ => format!(" with headers and index, and {} that hold nothing", size(total.unused_bytes)),
+        }
     )?;
     numbers::print(report.tensors.iter().filter_map(|row| row.compressed))?;
     match (unweight.original_bytes, &unweight.original_blake3) {

@@ -1,4 +1,4 @@
-//! The default name of a converted file.
+//! The default names of converted files and archives.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -7,20 +7,34 @@ use std::path::{Path, PathBuf};
 use unweight::codec::Number;
 use unweight::convert::shards::{number_len, split_ending};
 
+/// What stands at the end of names of the form that runs, and of archives.
+const RUNS: &[u8] = b"_UW";
+const ARCHIVE: &[u8] = b"_UWA";
+
+/// `Model-Q8_0.gguf` becomes `Model-Q8_0_UWA.gguf` in the same folder, and so does `Model-Q8_0_UW.gguf`.
+pub fn archived(original: &Path) -> PathBuf {
+    let name = original.file_name().unwrap_or_default().as_bytes();
+    let (stem, _) = split_ending(name);
+    let (stem, shard) = stem.split_at(stem.len() - number_len(stem));
+    let stem = stem.strip_suffix(RUNS).unwrap_or(stem);
+    original.with_file_name(OsString::from_vec([stem, ARCHIVE, shard, b".gguf"].concat()))
+}
+
 /// By the naming convention of GGUF, the encoding stands last, or before the number of a shard: `Model-BF16.gguf` becomes
-/// `Model-BF16_UW.gguf` in the same folder. Names are bytes, of whatever encoding. `number`: what the weights are, asked where the name does
+/// `Model-BF16_UW.gguf` in the same folder, and so does `Model-BF16_UWA.gguf`. Names are bytes, of whatever encoding. `number`: what the weights are, asked where the name does
 /// not say.
 pub fn converted<E>(original: &Path, number: impl FnOnce() -> Result<Number, E>) -> Result<PathBuf, E> {
     let name = original.file_name().unwrap_or_default().as_bytes();
     let (stem, _) = split_ending(name);
     let (stem, shard) = stem.split_at(stem.len() - number_len(stem));
+    let stem = stem.strip_suffix(ARCHIVE).unwrap_or(stem);
     let said = Number::ALL.into_iter().find_map(|number| Some((number, before(stem, number.name())?)));
     let (number, base) = match said {
         Some((number, base)) => (number, trim(base)),
         None => (number()?, stem),
     };
     let dash: &[u8] = if base.is_empty() && said.is_some() { b"" } else { b"-" };
-    let name = [base, dash, number.name().as_bytes(), b"_UW", shard, b".gguf"].concat();
+    let name = [base, dash, number.name().as_bytes(), RUNS, shard, b".gguf"].concat();
     Ok(original.with_file_name(OsString::from_vec(name)))
 }
 
@@ -64,11 +78,26 @@ mod tests {
             ("M-BF16-00001-of-00003.gguf", "M-BF16_UW-00001-of-00003.gguf"),
             ("M-F16-00001-of-00003.gguf", "M-F16_UW-00001-of-00003.gguf"),
             ("é.gguf", "é-F32_UW.gguf"),
+            ("Model-BF16_UWA.gguf", "Model-BF16_UW.gguf"),
+            ("M-F16_UWA-00001-of-00003.gguf", "M-F16_UW-00001-of-00003.gguf"),
         ] {
             assert_eq!(named(Path::new(from), Number::F32), Path::new(to));
         }
         let odd = Path::new(OsStr::from_bytes(b"\xFF-BF16.gguf"));
         assert_eq!(named(odd, Number::F16), Path::new(OsStr::from_bytes(b"\xFF-BF16_UW.gguf")));
+    }
+
+    #[test]
+    fn archives_keep_the_name() {
+        for (from, to) in [
+            ("dir/Model-BF16.gguf", "dir/Model-BF16_UWA.gguf"),
+            ("Model-BF16_UW.gguf", "Model-BF16_UWA.gguf"),
+            ("Model-Q4_K_M.GGUF", "Model-Q4_K_M_UWA.gguf"),
+            ("mmproj.gguf", "mmproj_UWA.gguf"),
+            ("M-F16_UW-00001-of-00003.gguf", "M-F16_UWA-00001-of-00003.gguf"),
+        ] {
+            assert_eq!(archived(Path::new(from)), Path::new(to));
+        }
     }
 
     #[test]

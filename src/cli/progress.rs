@@ -24,6 +24,7 @@ impl Progress for Bar {
     fn begin(&self, stage: Stage, bytes: u64) {
         let what = match stage {
             Stage::Reading => "reading",
+            Stage::Coding => "coding",
             Stage::Writing => "writing",
             Stage::Restoring => "restoring",
             Stage::Verifying => "verifying",

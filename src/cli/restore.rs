@@ -1,19 +1,19 @@
-//! `restore`: a converted file becomes its original again.
+//! `restore`: a converted file or an archive becomes its original again.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use unweight::convert::restore;
+use unweight::convert::{restore, restore_to};
 
 use super::progress::{Bar, size};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The compressed GGUF file
+    /// The compressed GGUF file, or the archive
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write
+    /// The file to write; "-" is standard output
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// Replace OUT if it exists
@@ -23,6 +23,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = Bar::default();
+    if arguments.output == Path::new("-") {
+        restore_to(&arguments.input, &mut stdout(), &progress)?;
+        progress.finish();
+        return Ok(());
+    }
     let proof = restore(&arguments.input, &arguments.output, arguments.force, &progress)?;
     progress.finish();
     let what = if proof.is_whole {

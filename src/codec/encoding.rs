@@ -50,11 +50,7 @@ impl Encoding {
 
     /// True if a tensor of these numbers may be stored so: they are of this kind, or of a wider one of which they use no more.
     pub fn takes(self, original: Number) -> bool {
-        match self.stored() {
-            Number::Bf16 => true,
-            Number::F16 => original != Number::Bf16,
-            Number::F32 => original == Number::F32,
-        }
+        self.stored().may_be(original)
     }
 
     pub(crate) fn code_bits(self) -> u8 {

@@ -5,6 +5,7 @@
 //! back slowly and strictly. Fast reading is the [`crate::kernel`]'s.
 
 mod analysis;
+pub mod cast;
 mod chunk;
 pub mod constants;
 mod encoder;

@@ -20,6 +20,15 @@ impl Number {
         }
     }
 
+    /// True if numbers of kind `original` can all be of this kind, too.
+    pub fn may_be(self, original: Self) -> bool {
+        match self {
+            Self::Bf16 => true,
+            Self::F16 => original != Self::Bf16,
+            Self::F32 => original == Self::F32,
+        }
+    }
+
     pub fn bytes(self) -> u64 {
         match self {
             Self::Bf16 | Self::F16 => 2,

@@ -1,11 +1,13 @@
 //! GGUF in and out, and the rooms of an Unweight file inside it. No I/O: everything here works on bytes that the caller has mapped or read.
 
+pub mod archive;
 pub mod carriers;
 pub mod converted;
 mod cursor;
 pub mod gguf;
 pub mod layout;
 pub mod parts;
+pub mod records;
 pub mod restored;
 pub mod rooms;
 

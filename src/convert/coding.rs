@@ -1,88 +1,101 @@
-//! Coding a tensor of a file, and decoding one in a file, a window at a time.
+//! Coding a tensor, a window at a time, and reading one that is coded.
 
 use rayon::prelude::*;
 
-use super::error::{Error, Result};
+use super::error::Result as Done;
+use super::original::Original;
 use super::progress::Progress;
-use super::source::{Source, WINDOW};
+use super::source::Source;
+use super::windows::{WINDOW, window_of};
 use crate::codec::{Chunk, Encoder, Number};
 use crate::container::rooms::Located;
-use crate::kernel::Tensor;
+use crate::kernel::{OpenError, Tensor};
+
+/// A compressed tensor in open files, to be read as it was.
+pub struct Coded<'a> {
+    pub tensor: Tensor<'a>,
+    /// Of the original.
+    row_bytes: u64,
+    parts: Vec<&'a [u8]>,
+}
+
+impl<'a> Coded<'a> {
+    /// Opens a tensor with rows of `k` such numbers.
+    ///
+    /// # Errors
+    /// If its parts are not what they should be.
+    pub fn open(located: &Located<'a>, original: Number, k: u64) -> Result<Self, OpenError> {
+        let tensor = Tensor::open(located.encoding, original, located.home, k, &located.pieces)?;
+        let parts = located.pieces.iter().map(|&(_, bytes)| bytes).chain([located.home]).collect();
+        Ok(Self { tensor, row_bytes: original.bytes() * k, parts })
+    }
+
+    /// Bytes of a row in the original.
+    pub fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+
+    /// Fills `buffer` with the bytes from `at` of the tensor. `files`: what its parts are in.
+    pub fn read(&self, files: &[&Source], at: u64, buffer: &mut [u8]) {
+        if buffer.is_empty() {
+            return;
+        }
+        let (first, before) = (at / self.row_bytes, at % self.row_bytes);
+        if before == 0 && (buffer.len() as u64).is_multiple_of(self.row_bytes) {
+            self.rows(first, buffer);
+        } else {
+            let rows = (before + buffer.len() as u64).div_ceil(self.row_bytes);
+            let mut whole = vec![0; (rows * self.row_bytes) as usize];
+            self.rows(first, &mut whole);
+            buffer.copy_from_slice(&whole[before as usize..][..buffer.len()]);
+        }
+        if buffer.len() as u64 >= WINDOW / 2 {
+            self.parts.iter().for_each(|part| files.iter().for_each(|file| file.release(part)));
+        }
+    }
+
+    fn rows(&self, row: u64, out: &mut [u8]) {
+        let row_bytes = self.row_bytes as usize;
+        let piece = (out.len() / (4 * rayon::current_num_threads()) / row_bytes).max(1);
+        out.par_chunks_mut(piece * row_bytes).enumerate().for_each(|(i, part)| {
+            self.tensor.decode(row + (i * piece) as u64, (part.len() / row_bytes) as u64, part);
+        });
+    }
+}
 
 /// Memory that passes from one tensor to the next: new memory for each would cost more than the coding.
 #[derive(Default)]
 pub struct Buffers {
     now: Vec<u8>,
-    next: Vec<u8>,
     chunks: Vec<Chunk>,
     ahead: Vec<Chunk>,
 }
 
-/// The first `len` bytes of a buffer, which grows when needed.
-fn first(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    if buffer.len() < len {
-        buffer.resize(len, 0);
-    }
-    &mut buffer[..len]
-}
-
-/// Gives the original bytes of a tensor of `name` with rows of `k` such numbers to `sink`, in order. Its parts are in the first of `files`,
-/// or in others of them.
-pub fn decode(
-    buffers: &mut Buffers,
-    files: &[&Source],
-    name: &str,
-    (original, k): (Number, u64),
-    located: &Located,
-    mut sink: impl FnMut(&[u8]) -> Result<()> + Send,
-) -> Result<()> {
-    let tensor = Tensor::open(located.encoding, original, located.home, k, &located.pieces)
-        .map_err(|error| Error::tensor(&files[0].path, name, error))?;
-    if k == 0 {
-        return Ok(());
-    }
-    let (rows, row_bytes) = (tensor.rows(), (original.bytes() * k) as usize);
-    let rows_of = |bytes: u64| (bytes / row_bytes as u64).max(1);
-    let window = rows_of(WINDOW);
-    let piece = rows_of(WINDOW / (4 * rayon::current_num_threads() as u64));
-    let Buffers { now, next, .. } = buffers;
-    let fill = |row: u64, buffer: &mut [u8]| {
-        buffer.par_chunks_mut(piece as usize * row_bytes).enumerate().for_each(|(i, part)| {
-            tensor.decode(row + i as u64 * piece, (part.len() / row_bytes) as u64, part);
-        });
-    };
-    let len_at = |row: u64| window.min(rows.saturating_sub(row)) as usize * row_bytes;
-    let parts = || located.pieces.iter().map(|&(_, bytes)| bytes).chain([located.home]);
-    fill(0, first(now, len_at(0)));
-    for row in (0..rows).step_by(window as usize) {
-        // The sink has this window while the next is decoded.
-        let (bytes, ahead) = (&now[..len_at(row)], first(next, len_at(row + window)));
-        rayon::join(|| sink(bytes), || fill(row + window, ahead)).0?;
-        parts().for_each(|part| files.iter().for_each(|file| file.release(part)));
-        std::mem::swap(now, next);
-    }
-    Ok(())
-}
-
-/// Codes the tensor whose weights stand at `position` of `source` and gives the chunks to `sink`, in the order of their rows; with
-/// each its first row.
+/// Codes the tensor whose weights stand at `position` of `original` and gives the chunks to `sink`, in the order of their rows; with
+/// each its first row. `unit`: bytes that are best read together.
 pub fn encode(
     buffers: &mut Buffers,
-    source: &Source,
-    position: u64,
+    original: &dyn Original,
+    (position, unit): (u64, u64),
     encoder: &Encoder,
     progress: &dyn Progress,
-    mut sink: impl FnMut(u64, &Chunk) -> Result<()> + Send,
-) -> Result<()> {
+    mut sink: impl FnMut(u64, &Chunk) -> Done<()> + Send,
+) -> Done<()> {
     let shape = encoder.shape;
     let row_bytes = encoder.row_bytes();
-    let window = encoder.rows_for(WINDOW);
+    let window = encoder.rows_for(window_of(unit));
     let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
     let Buffers { now, chunks, ahead, .. } = buffers;
     // Returns how many chunks are those of this window: the others are kept for later ones.
-    let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Result<usize> {
-        let rows = first(now, (window.min(shape.rows.saturating_sub(row)) * row_bytes) as usize);
-        source.read(position + row * row_bytes, rows)?;
+    let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Done<usize> {
+        let len = (window.min(shape.rows.saturating_sub(row)) * row_bytes) as usize;
+        if now.len() < len {
+            now.resize(len, 0);
+        }
+        let rows = &mut now[..len];
+        if len > 0 {
+            original.read(position + row * row_bytes, rows)?;
+        }
         let pieces = rows.par_chunks((piece * row_bytes) as usize);
         let count = pieces.len();
         if chunks.len() < count {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::container::archive::ArchiveError;
 use crate::container::converted::ConvertedError;
 use crate::container::gguf::{GgufError, TensorType};
 use crate::container::layout::LayoutError;
@@ -43,6 +44,10 @@ pub enum Cause {
     Room { name: String },
     #[error("tensor {name:?} of the original{} no file here", and_more(*more))]
     Missing { name: String, more: usize },
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    #[error("the metadata: {0}")]
+    Metadata(String),
     #[error("the bytes between the tensors: {0}")]
     Between(String),
     #[error("every tensor is right, but the whole has another BLAKE3: damaged outside the tensors")]
@@ -69,6 +74,8 @@ pub enum TensorCause {
     Damaged,
     #[error("{0}")]
     Open(#[from] OpenError),
+    #[error("{0}")]
+    Coding(#[from] crate::archive::Error),
     #[error("this version of the program knows no encoding for {0}")]
     Type(TensorType),
     #[error("as written it is not that of the input, which changed meanwhile, or this is a defect")]
@@ -92,6 +99,10 @@ pub enum Refusal {
     Exists,
     #[error("compressed already; `unweight-gguf restore` gives the original back")]
     Converted,
+    #[error(
+        "an archive already; `unweight-gguf convert` makes the form of it that runs, `unweight-gguf restore` the original"
+    )]
+    Archived,
     #[error("nothing to compress: {0}")]
     Nothing(&'static str),
     #[error(

@@ -1,13 +1,13 @@
 //! File to file: an original becomes a converted file and is itself again. Work is spread over rayon's current pool of threads.
 //!
 //! ```
-//! use unweight::convert::{convert, restore, verify};
+//! use unweight::convert::{Form, convert, restore, verify};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let original = std::path::Path::new("tests/data/tiny-bf16.gguf");
 //! let (compressed, restored) = (folder.path().join("tiny-BF16_UW.gguf"), folder.path().join("tiny.gguf"));
 //!
-//! let report = convert(original, &compressed, false, &())?;
+//! let report = convert(original, &compressed, Form::Run, false, &())?;
 //! assert!(report.after < report.before);
 //! assert!(verify(&compressed, None, &())?.is_whole);
 //! restore(&compressed, &restored, false, &())?;
@@ -15,9 +15,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod archive;
 mod coding;
 mod error;
+mod gaps;
 mod opening;
+mod original;
 mod output;
 mod placing;
 mod progress;
@@ -25,27 +28,33 @@ mod replay;
 pub mod shards;
 mod source;
 mod survey;
+mod windows;
 mod writer;
 
+use std::io::Write;
 use std::path::Path;
 
-pub use coding::{Buffers, decode};
+pub use archive::Archive;
 pub use error::{Cause, Error, Refusal, Result, TensorCause};
-pub use opening::Opening;
+pub use opening::{Holder, Opening};
+pub use original::Original;
 pub use output::{refuse, remove_unfinished};
 pub use progress::{Progress, Stage};
+pub use replay::Replay;
 pub use source::Source;
-pub use survey::count;
+pub use survey::analyse;
 
 use crate::codec::{Encoder, Number};
-use crate::container::converted::is_converted;
+use crate::container::archive::{Coding, is_archive};
+use crate::container::converted::ConvertedError;
 use crate::container::gguf::{Gguf, TensorInfo, TensorType};
 use crate::container::layout::{LayoutError, Need};
+use crate::container::number;
 use crate::selection::{Selection, is_known};
 use error::In;
+use original::{Piece, stream};
 use output::Output;
-use replay::{Piece, Replay};
-use survey::Survey;
+use survey::{Reading, Survey};
 use writer::Writer;
 
 /// What became of a file.
@@ -85,51 +94,133 @@ pub enum Note {
     OptionalArePlain,
 }
 
-/// Converts `input` to `output`, and proves it by reading it back. `force`: replace `output` if it exists.
+/// What a file is converted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Runs in llama.cpp.
+    Run,
+    /// The fewest bytes, to keep and to send.
+    Archive,
+}
+
+/// Converts `input`, an original or the other form of one, to `output`, and proves it by reading it back. `force`: replace `output` if it
+/// exists.
 ///
 /// # Errors
 /// If there is nothing to gain, or a file cannot be read or written; then `output` is as it was.
-pub fn convert(input: &Path, output: &Path, force: bool, progress: &dyn Progress) -> Result<Report> {
-    let source = Source::open(input)?;
-    let gguf = source.parse()?;
-    refuse_early(&source, &gguf)?;
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    form: Form,
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let holder = Holder::open(input)?;
+    refuse_form(&holder, form, input)?;
     refuse(output, force, input)?;
-    let (survey, report) = survey_and_plan(&source, &gguf, progress)?;
-    let output = Output::create(output, force, input)?;
-    let writer = Writer { source: &source, gguf: &gguf, survey: &survey, progress };
-    let after = writer.write(&output)?;
-    output.commit()?;
-    Ok(Report { after, ..report })
+    holder.read(|original| {
+        let gguf = original.gguf()?;
+        match form {
+            Form::Run => {
+                refuse_clip(original, &gguf)?;
+                let (survey, report) = survey_and_plan(original, &gguf, progress)?;
+                let output = Output::create(output, force, input)?;
+                let after = Writer { original, gguf: &gguf, survey: &survey, progress }.write(&output)?;
+                output.commit()?;
+                Ok(Report { after, ..report })
+            }
+            Form::Archive => {
+                let reading = read_all(original, &gguf, progress)?;
+                let output = Output::create(output, force, input)?;
+                let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
+                let written = writer.write(&output)?;
+                output.commit()?;
+                Ok(archive_report(original, &gguf, &written))
+            }
+        }
+    })
 }
 
-/// What [`convert`] would make of a file: sizes are those that are expected, exact to a fraction of a per mille.
+/// What [`convert`] would make of a file. Sizes of the form that runs are those that are expected, exact to a fraction of a per mille.
 ///
 /// # Errors
 /// As [`convert`].
-pub fn forecast(input: &Path, progress: &dyn Progress) -> Result<Report> {
-    let source = Source::open(input)?;
-    let gguf = source.parse()?;
-    refuse_early(&source, &gguf)?;
-    Ok(survey_and_plan(&source, &gguf, progress)?.1)
+pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Report> {
+    let holder = Holder::open(input)?;
+    refuse_form(&holder, form, input)?;
+    holder.read(|original| {
+        let gguf = original.gguf()?;
+        match form {
+            Form::Run => {
+                refuse_clip(original, &gguf)?;
+                Ok(survey_and_plan(original, &gguf, progress)?.1)
+            }
+            Form::Archive => {
+                let reading = read_all(original, &gguf, progress)?;
+                progress.begin(Stage::Coding, original.len());
+                let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
+                Ok(archive_report(original, &gguf, &writer.code(None)?))
+            }
+        }
+    })
 }
 
-fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Result<(Survey, Report)> {
-    let first = first_shard(source)?;
-    let first = first.as_ref().map(Source::parse).transpose()?;
-    let selection = Selection::of(gguf, first.as_ref());
-    let mut survey = Survey::take(source, gguf, &selection, progress)?;
-    let refused = |refusal| Error::new(&source.path, Cause::Refused(refusal));
+fn read_all(original: &dyn Original, gguf: &Gguf, progress: &dyn Progress) -> Result<Reading> {
+    Reading::take(original, gguf, |tensor| number(tensor.ty), progress)
+}
+
+fn archive_report(original: &dyn Original, gguf: &Gguf, written: &archive::Written) -> Report {
+    let stored = |(tensor, written): (&TensorInfo, &Option<(Coding, u64)>)| {
+        let coded = written.filter(|(coding, _)| *coding != Coding::Stored);
+        Stored {
+            name: tensor.name.to_owned(),
+            ty: tensor.ty,
+            number: coded.and_then(|(coding, _)| match coding {
+                Coding::Weights { number, .. } => Some(number),
+                Coding::Records { .. } | Coding::Stored => None,
+            }),
+            before: tensor.len,
+            after: coded.map(|(_, len)| len),
+        }
+    };
+    let tensors = gguf.tensors.iter().zip(&written.tensors).map(stored).collect();
+    Report { before: original.len(), after: written.len, notes: Vec::new(), tensors }
+}
+
+fn refuse_form(holder: &Holder, form: Form, input: &Path) -> Result<()> {
+    match (holder, form) {
+        (Holder::Converted(_), Form::Run) => Err(Error::new(input, Refusal::Converted)),
+        (Holder::Archive(_), Form::Archive) => Err(Error::new(input, Refusal::Archived)),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_clip(original: &dyn Original, gguf: &Gguf) -> Result<()> {
+    match gguf.text("general.architecture") {
+        Some("clip") => Err(Error::new(original.path(), Refusal::Clip)),
+        _ => Ok(()),
+    }
+}
+
+fn survey_and_plan(
+    original: &dyn Original,
+    gguf: &Gguf,
+    progress: &dyn Progress,
+) -> Result<(Survey, Report)> {
+    let selection = select(original, gguf)?;
+    let mut survey = Survey::take(original, gguf, &selection, progress)?;
+    let refused = |refusal| Error::new(original.path(), Cause::Refused(refusal));
     if survey.encoders.iter().all(Option::is_none) {
         return Err(refused(Refusal::Nothing(why_nothing(gguf, &survey))));
     }
-    let plan = |survey: &Survey| Writer { source, gguf, survey, progress }.plan();
+    let plan = |survey: &Survey| Writer { original, gguf, survey, progress }.plan();
     let is_too_small = |error: &Error| matches!(*error.cause, Cause::Layout(LayoutError::TooSmall));
     let layout = match plan(&survey) {
         // What has no room needs space in those of others, which may be too few.
         Err(error) if is_too_small(&error) && survey.drop_optional() => plan(&survey)?,
         layout => layout?,
     };
-    let (before, after) = (source.len(), layout.file_len);
+    let (before, after) = (original.len(), layout.file_len);
     let tensors = gguf.tensors.iter().zip(&survey.encoders);
     let stored = |(tensor, encoder): (&TensorInfo, &Option<(Encoder, Need)>)| Stored {
         name: tensor.name.to_owned(),
@@ -139,19 +230,8 @@ fn survey_and_plan(source: &Source, gguf: &Gguf, progress: &dyn Progress) -> Res
         after: encoder.as_ref().map(|(_, need)| tensor.dims.elements().unwrap_or(0) + need.rest),
     };
     let tensors = tensors.map(stored).collect();
-    let notes = notes(source, gguf, &survey);
+    let notes = notes(original, gguf, &survey);
     Ok((survey, Report { before, after, notes, tensors }))
-}
-
-fn refuse_early(source: &Source, gguf: &Gguf) -> Result<()> {
-    let refused = |refusal| Err(Error::new(&source.path, Cause::Refused(refusal)));
-    if is_converted(gguf) {
-        return refused(Refusal::Converted);
-    }
-    match gguf.text("general.architecture") {
-        Some("clip") => refused(Refusal::Clip),
-        _ => Ok(()),
-    }
 }
 
 fn why_nothing(gguf: &Gguf, survey: &Survey) -> &'static str {
@@ -167,7 +247,7 @@ fn why_nothing(gguf: &Gguf, survey: &Survey) -> &'static str {
 /// What is looked up first in nearly every model.
 const TOKEN_TABLE: &str = "token_embd.weight";
 
-fn notes(source: &Source, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
+fn notes(original: &dyn Original, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(architecture) = gguf.text("general.architecture").filter(|name| !is_known(name)) {
         notes.push(Note::UnknownArchitecture(architecture.to_owned()));
@@ -177,7 +257,7 @@ fn notes(source: &Source, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
     match tables.next() {
         Some((_, Some(_))) => {}
         // It may be in another.
-        None if shards::is_shard(&source.path) => {}
+        None if shards::is_shard(original.path()) => {}
         _ => notes.push(Note::NoTable),
     }
     if survey.optional_are_plain {
@@ -186,9 +266,14 @@ fn notes(source: &Source, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
     notes
 }
 
-/// The first shard of the model, if `source` is a later one and that is beside it: only the first has the keys.
-fn first_shard(source: &Source) -> Result<Option<Source>> {
-    shards::first(&source.path).map(|path| Source::open(&path)).transpose()
+/// What of an original is compressed. Of a later shard of a model only the first has the keys, if that is beside it.
+fn select(original: &dyn Original, gguf: &Gguf) -> Result<Selection> {
+    let Some(path) = shards::first(original.path()) else { return Ok(Selection::of(gguf, None)) };
+    let source = Source::open(&path)?;
+    if is_archive(&source.gguf()?) {
+        return Ok(Selection::of(gguf, Some(&Archive::of(source)?.gguf()?)));
+    }
+    Ok(Selection::of(gguf, Some(&source.gguf()?)))
 }
 
 /// What was given back.
@@ -203,50 +288,81 @@ pub struct Proof {
     pub missing: usize,
 }
 
-/// Gives back what a converted file holds. `force`: replace `output` if it exists.
+/// Gives back what a converted file or an archive holds. `force`: replace `output` if it exists.
 ///
 /// # Errors
 /// If the file is damaged or incomplete, or a file cannot be read or written; then `output` is as it was.
 pub fn restore(input: &Path, output: &Path, force: bool, progress: &dyn Progress) -> Result<Proof> {
-    let opening = Opening::new(input)?;
+    let holder = holder_of(input)?;
     refuse(output, force, input)?;
-    let converted = opening.converted()?;
-    let replay = Replay::new(opening.files(), &converted)?;
-    let (len, is_whole) = (replay.restored.len, replay.restored.original.is_some());
-    let output = Output::create(output, force, input)?;
-    output.set_len(len)?;
-    progress.begin(Stage::Restoring, len);
-    replay.run(progress, |piece| output.write(piece.position, piece.bytes))?;
-    output.commit()?;
-    Ok(Proof { len, is_whole, missing: converted.missing().count() })
+    let missing = missing(&holder)?.len();
+    holder.read(|original| {
+        let output = Output::create(output, force, input)?;
+        output.set_len(original.len())?;
+        progress.begin(Stage::Restoring, original.len());
+        stream(original, progress, |piece| output.write(piece.position, piece.bytes))?;
+        output.commit()?;
+        Ok(Proof { len: original.len(), is_whole: original.blake3().is_some(), missing })
+    })
 }
 
-/// Proves that a converted file gives back its original; `against`: and that it is this file, byte for byte.
+/// As [`restore`], to a stream, in order. What it has got before an error is worth nothing.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_to(input: &Path, output: &mut (dyn Write + Send), progress: &dyn Progress) -> Result<Proof> {
+    let holder = holder_of(input)?;
+    let missing = missing(&holder)?.len();
+    holder.read(|original| {
+        progress.begin(Stage::Restoring, original.len());
+        let wrong = |error| Error::new(input, Cause::Doing { doing: "writing what it holds", error });
+        stream(original, progress, |piece| output.write_all(piece.bytes).map_err(wrong))?;
+        output.flush().map_err(wrong)?;
+        Ok(Proof { len: original.len(), is_whole: original.blake3().is_some(), missing })
+    })
+}
+
+/// Proves that a converted file or an archive gives back its original; `against`: and that it is this file, byte for byte.
 ///
 /// # Errors
 /// If the file is damaged, a tensor of the original is in no file here, or the file gives back another.
 pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Proof> {
-    let opening = Opening::new(file)?;
-    let converted = opening.converted()?;
-    let replay = Replay::new(opening.files(), &converted)?;
-    let (len, is_whole) = (replay.restored.len, replay.restored.original.is_some());
+    let holder = holder_of(file)?;
     let against = against.map(Source::open).transpose()?;
-    if let Some(against) = against.as_ref().filter(|against| against.len() != len) {
-        let cause = Cause::OtherLength { len, other: against.path.clone(), other_len: against.len() };
-        return Err(Error::new(file, cause));
+    holder.read(|original| {
+        let len = original.len();
+        if let Some(against) = against.as_ref().filter(|against| against.len() != len) {
+            let cause = Cause::OtherLength { len, other: against.path.clone(), other_len: against.len() };
+            return Err(Error::new(file, cause));
+        }
+        progress.begin(Stage::Verifying, len);
+        let missing = missing(&holder)?;
+        if let Some((name, others)) = missing.split_first() {
+            return Err(Error::new(file, Cause::Missing { name: name.clone(), more: others.len() }));
+        }
+        original.check_rest()?;
+        let mut buffer = Vec::new();
+        stream(original, progress, |piece| {
+            against.as_ref().map_or(Ok(()), |against| compare(file, &piece, against, &mut buffer))
+        })?;
+        Ok(Proof { len, is_whole: original.blake3().is_some(), missing: 0 })
+    })
+}
+
+/// A file that holds an original.
+fn holder_of(path: &Path) -> Result<Holder> {
+    match Holder::open(path)? {
+        Holder::Original(source) => Err(Error::new(&source.path, ConvertedError::NotUnweight)),
+        holder => Ok(holder),
     }
-    progress.begin(Stage::Verifying, len);
-    let mut missing = converted.missing();
-    if let Some(name) = missing.next() {
-        let cause = Cause::Missing { name: name.to_owned(), more: missing.count() };
-        return Err(Error::new(file, cause));
+}
+
+/// Tensors of the original that are in no file here.
+fn missing(holder: &Holder) -> Result<Vec<String>> {
+    match holder {
+        Holder::Converted(opening) => Ok(opening.converted()?.missing().map(str::to_owned).collect()),
+        Holder::Original(_) | Holder::Archive(_) => Ok(Vec::new()),
     }
-    replay.check_rooms()?;
-    let mut buffer = Vec::new();
-    replay.run(progress, |piece| {
-        against.as_ref().map_or(Ok(()), |against| compare(file, &piece, against, &mut buffer))
-    })?;
-    Ok(Proof { len, is_whole, missing: 0 })
 }
 
 fn compare(file: &Path, piece: &Piece, against: &Source, buffer: &mut Vec<u8>) -> Result<()> {

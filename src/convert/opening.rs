@@ -1,11 +1,52 @@
-//! Opening a converted file, with the shards that belong to it where it needs them.
+//! Opening a file in whatever form it is; a converted one with the shards that belong to it where it needs them.
 
 use std::path::Path;
 
+use super::archive::Archive;
 use super::error::{In, Result};
+use super::original::Original;
+use super::replay::Replay;
 use super::shards;
 use super::source::Source;
-use crate::container::converted::Converted;
+use crate::container::archive::is_archive;
+use crate::container::converted::{Converted, is_converted};
+
+/// A file that holds an original, or is one.
+pub enum Holder {
+    Original(Source),
+    Converted(Opening),
+    Archive(Archive),
+}
+
+impl Holder {
+    /// # Errors
+    /// If the file cannot be read, or is no GGUF, or not what it says that it is.
+    pub fn open(path: &Path) -> Result<Self> {
+        let source = Source::open(path)?;
+        let gguf = source.gguf()?;
+        if is_archive(&gguf) {
+            drop(gguf);
+            return Ok(Self::Archive(Archive::of(source)?));
+        }
+        if is_converted(&gguf) {
+            return Ok(Self::Converted(Opening::new(path)?));
+        }
+        drop(gguf);
+        Ok(Self::Original(source))
+    }
+
+    /// Lets `work` read the original.
+    ///
+    /// # Errors
+    /// If there is something wrong with the file, or `work` fails.
+    pub fn read<T>(&self, work: impl FnOnce(&dyn Original) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Original(source) => work(source),
+            Self::Archive(archive) => work(archive),
+            Self::Converted(opening) => work(&Replay::new(opening.files(), &opening.converted()?)?),
+        }
+    }
+}
 
 /// A converted file that is being read, and other shards of its model if it cannot do without.
 pub struct Opening {
@@ -19,7 +60,7 @@ impl Opening {
     pub fn new(path: &Path) -> Result<Self> {
         let file = Source::open(path)?;
         // A shard that was converted by itself needs no other.
-        let alone = Converted::open(file.parse()?, &[]);
+        let alone = Converted::open(file.gguf()?, &[]);
         let is_whole = alone.is_ok_and(|converted| converted.untouched().is_some());
         let others = if is_whole { Vec::new() } else { shards::others(path) };
         let others = others.iter().map(|path| Source::open(path)).collect::<Result<_>>()?;
@@ -38,7 +79,7 @@ impl Opening {
     /// # Errors
     /// If it is no converted file, or one that contradicts itself.
     pub fn converted(&self) -> Result<Converted<'_>> {
-        let others = self.others.iter().map(Source::parse).collect::<Result<Vec<_>>>()?;
-        Converted::open(self.file.parse()?, &others).in_file(&self.file.path)
+        let others = self.others.iter().map(Source::gguf).collect::<Result<Vec<_>>>()?;
+        Converted::open(self.file.gguf()?, &others).in_file(&self.file.path)
     }
 }

@@ -9,10 +9,9 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Cause, Error, In, Refusal, Result};
+use super::original::Original;
+use super::windows::{WINDOW, Windows};
 use crate::container::gguf::Gguf;
-
-/// Bytes read, hashed and coded at a time: enough to keep all cores busy, little against the memory limit.
-pub const WINDOW: u64 = 4 << 20;
 
 /// What the system says where a file system cannot map.
 const ENODEV: i32 = 19;
@@ -58,58 +57,21 @@ impl Source {
         }
     }
 
-    pub fn len(&self) -> u64 {
-        self.bytes().len() as u64
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.bytes().is_empty()
-    }
-
-    /// # Errors
-    /// If it is no GGUF file.
-    pub fn parse(&self) -> Result<Gguf<'_>> {
-        Gguf::parse(self.bytes()).in_file(&self.path)
-    }
-
-    /// Fills `buffer` with the bytes from `position`.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn read(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        let piece = (buffer.len() / rayon::current_num_threads()).max(1 << 20);
-        buffer
-            .par_chunks_mut(piece)
-            .enumerate()
-            .try_for_each(|(i, part)| self.file.read_exact_at(part, position + (i * piece) as u64))
-            .map_err(|error| Cause::Doing { doing: "reading", error })
-            .in_file(&self.path)
-    }
-
-    /// Gives the bytes of a range to `sink`, a window at a time.
-    ///
-    /// # Errors
-    /// If they cannot be read, or `sink` fails.
-    pub fn windows(&self, range: Range<u64>, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut buffer = vec![0; WINDOW.min(range.end - range.start) as usize];
-        for at in range.clone().step_by(WINDOW as usize) {
-            let bytes = &mut buffer[..WINDOW.min(range.end - at) as usize];
-            self.read(at, bytes)?;
-            sink(bytes)?;
-        }
-        Ok(())
-    }
-
     /// Checksum of the bytes of a range.
     ///
     /// # Errors
     /// If they cannot be read.
     pub fn xxh3(&self, range: Range<u64>) -> Result<u64> {
         let mut checksum = Xxh3::new();
-        self.windows(range, |bytes| {
-            checksum.update(bytes);
-            Ok(())
-        })?;
+        Windows::default().each(
+            range,
+            WINDOW,
+            |at, buffer| self.read(at, buffer),
+            |_, bytes| {
+                checksum.update(bytes);
+                Ok(())
+            },
+        )?;
         Ok(checksum.digest())
     }
 
@@ -131,6 +93,30 @@ impl Source {
             // SAFETY: the mapping is a read-only view of a file, so dropped pages come back unchanged. Failure only costs memory.
             let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
         }
+    }
+}
+
+impl Original for Source {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes().len() as u64
+    }
+
+    fn gguf(&self) -> Result<Gguf<'_>> {
+        Gguf::parse(self.bytes()).in_file(&self.path)
+    }
+
+    fn read(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
+        let piece = (buffer.len() / rayon::current_num_threads()).max(1 << 20);
+        buffer
+            .par_chunks_mut(piece)
+            .enumerate()
+            .try_for_each(|(i, part)| self.file.read_exact_at(part, position + (i * piece) as u64))
+            .map_err(|error| Cause::Doing { doing: "reading", error })
+            .in_file(&self.path)
     }
 }
 

@@ -6,58 +6,54 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::error::{In, Result};
+use super::original::{Original, parts_of, window};
 use super::progress::{Progress, Stage};
-use super::source::{Source, WINDOW};
-use crate::codec::{Analysis, Encoder};
+use super::windows::Windows;
+use crate::codec::{Analysis, Encoder, Number};
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::layout::Need;
-use crate::container::parts::{Part, parts};
-use crate::container::shape;
+use crate::container::parts::Part;
+use crate::container::{number, shape};
 use crate::selection::Selection;
 
 /// What one reading of a file tells.
-pub struct Survey {
+pub struct Reading {
     pub blake3: blake3::Hash,
     /// xxh3 of each tensor, in the order of the tensor infos.
     pub xxh3: Vec<u64>,
-    /// How each tensor is best coded, and what it needs; `None` for one that stays plain.
-    pub encoders: Vec<Option<(Encoder, Need)>>,
-    /// True if there are tensors that might have been compressed, whether they get smaller or not.
-    pub had_candidates: bool,
-    /// True if tensors that may be left out were left plain for want of space.
-    pub optional_are_plain: bool,
+    /// Of the tensors that were to be counted.
+    pub analyses: Vec<Option<Analysis>>,
     /// A zstd frame of the bytes that belong to nothing else; empty where they are all zero.
     pub remainder: Vec<u8>,
 }
 
-impl Survey {
+impl Reading {
+    /// Reads all, and counts the tensors that `kind` says are such weights.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub fn take(
-        source: &Source,
+        original: &dyn Original,
         gguf: &Gguf,
-        selection: &Selection,
+        kind: impl Fn(&TensorInfo) -> Option<Number>,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let mut xxh3 = vec![xxh3_64(&[]); gguf.tensors.len()];
         let mut analyses: Vec<_> =
-            gguf.tensors.iter().map(|tensor| Some(Analysis::new(selection.takes(tensor)?))).collect();
+            gguf.tensors.iter().map(|tensor| Some(Analysis::new(kind(tensor)?))).collect();
         let mut whole = blake3::Hasher::new();
-        let mut remainder = Remainder::new().in_file(&source.path)?;
-        let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
-        let mut buffer = vec![0; WINDOW as usize];
-        progress.begin(Stage::Reading, source.len());
-        let parts = parts(gguf.header_len, gguf.alignment, &extents, source.len()).in_file(&source.path)?;
-        for (part, range) in parts {
+        let mut remainder = Remainder::new().in_file(original.path())?;
+        let mut windows = Windows::default();
+        progress.begin(Stage::Reading, original.len());
+        for (part, range) in parts_of(original, gguf)? {
             let mut checksum = Xxh3::new();
             let mut analysis = match part {
                 Part::Tensor(i) => analyses[i].take(),
                 _ => None,
             };
-            let mut at = range.start;
-            while at < range.end {
-                let now = (range.end - at).min(WINDOW);
-                let bytes = &mut buffer[..now as usize];
-                source.read(at, bytes)?;
-                let bytes = &*bytes;
+            let read = |at: u64, buffer: &mut [u8]| original.read(at, buffer);
+            windows.each(range, window(original, part), read, |_, bytes| {
+                let (analysis, checksum, remainder) = (&mut analysis, &mut checksum, &mut remainder);
                 let (_, kept) = rayon::join(
                     || whole.update_rayon(bytes),
                     || match part {
@@ -70,24 +66,47 @@ impl Survey {
                         Part::Header => Ok(()),
                     },
                 );
-                kept.in_file(&source.path)?;
-                at += now;
-                progress.advance(now);
-            }
+                progress.advance(bytes.len() as u64);
+                kept.in_file(original.path())
+            })?;
             if let Part::Tensor(i) = part {
                 xxh3[i] = checksum.digest();
                 analyses[i] = analysis;
             }
         }
+        let remainder = remainder.finish().in_file(original.path())?;
+        Ok(Self { blake3: whole.finalize(), xxh3, analyses, remainder })
+    }
+}
+
+/// How an original is to become a converted file.
+pub struct Survey {
+    pub reading: Reading,
+    /// How each tensor is best coded, and what it needs; `None` for one that stays plain.
+    pub encoders: Vec<Option<(Encoder, Need)>>,
+    /// True if there are tensors that might have been compressed, whether they get smaller or not.
+    pub had_candidates: bool,
+    /// True if tensors that may be left out were left plain for want of space.
+    pub optional_are_plain: bool,
+}
+
+impl Survey {
+    /// # Errors
+    /// If the original cannot be read.
+    pub fn take(
+        original: &dyn Original,
+        gguf: &Gguf,
+        selection: &Selection,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let reading = Reading::take(original, gguf, |tensor| selection.takes(tensor), progress)?;
         let encoder =
             |(tensor, analysis): (_, &Option<Analysis>)| encoder(tensor, analysis.as_ref()?, selection);
         Ok(Self {
-            blake3: whole.finalize(),
-            xxh3,
-            encoders: gguf.tensors.iter().zip(&analyses).map(encoder).collect(),
+            encoders: gguf.tensors.iter().zip(&reading.analyses).map(encoder).collect(),
             optional_are_plain: false,
-            had_candidates: analyses.iter().any(Option::is_some),
-            remainder: remainder.finish().in_file(&source.path)?,
+            had_candidates: reading.analyses.iter().any(Option::is_some),
+            reading,
         })
     }
 }
@@ -112,8 +131,25 @@ fn encoder(tensor: &TensorInfo, analysis: &Analysis, selection: &Selection) -> O
     Some((encoder, need))
 }
 
+/// Counts a tensor by its place in the header; `None` where it is not of full precision.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn analyse(original: &dyn Original, gguf: &Gguf, tensor: usize) -> Result<Option<Analysis>> {
+    let info = &gguf.tensors[tensor];
+    let Some(number) = number(info.ty) else { return Ok(None) };
+    let mut analysis = Analysis::new(number);
+    let (start, window) = (gguf.position(info), window(original, Part::Tensor(tensor)));
+    let read = |at: u64, buffer: &mut [u8]| original.read(at, buffer);
+    Windows::default().each(start..start + info.len, window, read, |_, bytes| {
+        count(&mut analysis, bytes);
+        Ok(())
+    })?;
+    Ok(Some(analysis))
+}
+
 /// Counts on all cores.
-pub fn count(analysis: &mut Analysis, bytes: &[u8]) {
+fn count(analysis: &mut Analysis, bytes: &[u8]) {
     let original = analysis.original();
     let parts: Vec<_> = bytes.par_chunks(1 << 21).map(|part| Analysis::of(original, part)).collect();
     parts.iter().for_each(|part| analysis.add(part));

@@ -2,13 +2,15 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::coding::{Buffers, decode, encode};
+use super::coding::{Buffers, Coded, encode};
 use super::error::{Cause, Error, In, Refusal, Result, TensorCause};
+use super::original::Original;
 use super::output::Output;
 use super::placing::Placing;
 use super::progress::{Progress, Stage};
-use super::source::{Source, WINDOW};
+use super::source::Source;
 use super::survey::Survey;
+use super::windows::{WINDOW, Windows, window_of};
 use crate::codec::{Encoder, PieceBuilder};
 use crate::container::converted::Converted;
 use crate::container::gguf::{Gguf, TensorInfo};
@@ -19,7 +21,7 @@ use crate::container::rooms::{
 };
 
 /// What `unweight.writer` says.
-const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
+pub const NAME: &str = concat!("unweight-gguf ", env!("CARGO_PKG_VERSION"));
 
 /// How much more space is planned for than tensors need, as a share: a little is lost at the end of each room, and in files of a few
 /// kilobytes that is much.
@@ -27,7 +29,7 @@ const MARGINS: [f64; 5] = [0.0, 1.0 / 8192.0, 1.0 / 512.0, 1.0 / 32.0, 1.0 / 2.0
 
 /// One original on its way into a converted file.
 pub struct Writer<'a> {
-    pub source: &'a Source,
+    pub original: &'a dyn Original,
     pub gguf: &'a Gguf<'a>,
     pub survey: &'a Survey,
     pub progress: &'a dyn Progress,
@@ -52,7 +54,8 @@ impl Writer<'_> {
         for (i, tensor, encoder) in self.tensors() {
             let (Some((encoder, _)), Some(need)) = (encoder, &mut needs[i]) else { continue };
             let mut builder = PieceBuilder::new(encoder);
-            encode(buffers, self.source, self.gguf.position(tensor), encoder, &(), |_, chunk| {
+            let from = (self.gguf.position(tensor), self.original.unit(i));
+            encode(buffers, self.original, from, encoder, &(), |_, chunk| {
                 builder.take(chunk, 0..chunk.segments());
                 Ok(())
             })?;
@@ -68,12 +71,12 @@ impl Writer<'_> {
     }
 
     fn plan_for(&self, needs: &[Option<Need>], margin: f64) -> Result<Layout> {
-        let remainder = self.survey.remainder.len() as u64;
-        let layout = Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(&self.source.path)?;
-        let (before, after) = (self.source.len(), layout.file_len);
+        let remainder = self.survey.reading.remainder.len() as u64;
+        let layout = Layout::plan(self.gguf, needs, remainder, margin, NAME).in_file(self.original.path())?;
+        let (before, after) = (self.original.len(), layout.file_len);
         if after >= before {
             let why = "it has few matrices, whose sizes do not fit together";
-            return Err(Error::new(&self.source.path, Refusal::NotSmaller { before, after, why }));
+            return Err(Error::new(self.original.path(), Refusal::NotSmaller { before, after, why }));
         }
         Ok(layout)
     }
@@ -98,7 +101,7 @@ impl Writer<'_> {
             if let Some(placed) = self.place(output, &layout, &mut buffers)? {
                 output.write(0, &layout.header)?;
                 let written = Source::open(output.path())?;
-                self.prove_tensors(output, &written, &layout, &placed, &mut buffers)?;
+                self.prove_tensors(output, &written, &layout, &placed)?;
                 self.write_rooms(output, &written, &layout, placed)?;
                 // Opened again: what was read before the index was written does not have it.
                 drop(written);
@@ -107,7 +110,7 @@ impl Writer<'_> {
             }
         }
         let what = "its compressed weights do not fit where they should".to_owned();
-        Err(Error::new(&self.source.path, Cause::Defect(what)))
+        Err(Error::new(self.original.path(), Cause::Defect(what)))
     }
 
     fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo<'_>, Option<&(Encoder, Need)>)> {
@@ -120,8 +123,8 @@ impl Writer<'_> {
         let mut placing = Placing::new(output, &layout.rooms, layout.index_len);
         let mut pieces = vec![Vec::new(); self.gguf.tensors.len()];
         let mut remainder = None;
-        if !self.survey.remainder.is_empty() {
-            remainder = placing.whole(&self.survey.remainder)?;
+        if !self.survey.reading.remainder.is_empty() {
+            remainder = placing.whole(&self.survey.reading.remainder)?;
             if remainder.is_none() {
                 return Ok(None);
             }
@@ -129,31 +132,31 @@ impl Writer<'_> {
         for (i, tensor, encoder) in self.tensors() {
             let Some((encoder, _)) = encoder else { continue };
             let mut placing = placing.tensor(encoder, layout.positions[i]);
-            let from = self.gguf.position(tensor);
-            encode(buffers, self.source, from, encoder, self.progress, |row, chunk| placing.put(row, chunk))?;
-            match placing.finish(&self.source.path, tensor.name)? {
+            let from = (self.gguf.position(tensor), self.original.unit(i));
+            encode(buffers, self.original, from, encoder, self.progress, |row, chunk| {
+                placing.put(row, chunk)
+            })?;
+            match placing.finish(self.original.path(), tensor.name)? {
                 Some(found) => pieces[i] = found,
                 None => return Ok(None),
             }
         }
-        for (i, tensor, encoder) in self.tensors() {
+        for (i, _, encoder) in self.tensors() {
             if encoder.is_none() {
-                self.copy(output, tensor, layout.positions[i])?;
+                self.copy(output, i, layout.positions[i])?;
             }
         }
         Ok(Some(Placed { pieces, remainder }))
     }
 
-    fn copy(&self, output: &Output, tensor: &TensorInfo, to: u64) -> Result<()> {
-        let from = self.gguf.position(tensor);
-        let mut buffer = vec![0; WINDOW.min(tensor.len) as usize];
-        for at in (0..tensor.len).step_by(WINDOW as usize) {
-            let bytes = &mut buffer[..WINDOW.min(tensor.len - at) as usize];
-            self.source.read(from + at, bytes)?;
-            output.write(to + at, bytes)?;
+    fn copy(&self, output: &Output, tensor: usize, to: u64) -> Result<()> {
+        let window = window_of(self.original.unit(tensor));
+        let (from, len) = (self.gguf.position(&self.gguf.tensors[tensor]), self.gguf.tensors[tensor].len);
+        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
+        Windows::default().each(0..len, window, read, |at, bytes| {
             self.progress.advance(bytes.len() as u64);
-        }
-        Ok(())
+            output.write(to + at, bytes)
+        })
     }
 
     /// Reads all tensors back from the written file and compares them with what the survey saw.
@@ -163,18 +166,21 @@ impl Writer<'_> {
         written: &Source,
         layout: &Layout,
         placed: &Placed,
-        buffers: &mut Buffers,
     ) -> Result<()> {
+        let mut windows = Windows::default();
         for (i, tensor, encoder) in self.tensors() {
             let position = layout.positions[i];
             let mut checksum = Xxh3::new();
-            let mut pass = |bytes: &[u8]| {
+            let pass = |_, bytes: &[u8]| {
                 checksum.update(bytes);
                 self.progress.advance(bytes.len() as u64);
                 Ok(())
             };
             match encoder {
-                None => written.windows(position..position + tensor.len, pass)?,
+                None => {
+                    let read = |at: u64, buffer: &mut [u8]| written.read(at, buffer);
+                    windows.each(position..position + tensor.len, WINDOW, read, pass)?;
+                }
                 Some((encoder, _)) => {
                     let bytes = |from: u64, len: u64| &written.bytes()[from as usize..(from + len) as usize];
                     let piece = |piece: &Piece| {
@@ -186,11 +192,16 @@ impl Writer<'_> {
                         home: bytes(position, encoder.shape.k * encoder.shape.rows),
                         pieces: placed.pieces[i].iter().map(piece).collect(),
                     };
-                    let rows = (encoder.original, encoder.shape.k);
-                    decode(buffers, &[written], tensor.name, rows, &located, &mut pass)?;
+                    let coded = Coded::open(&located, encoder.original, encoder.shape.k)
+                        .map_err(|error| Error::tensor(output.target(), tensor.name, error))?;
+                    let read = |at: u64, buffer: &mut [u8]| {
+                        coded.read(&[written], at, buffer);
+                        Ok(())
+                    };
+                    windows.each(0..tensor.len, window_of(coded.row_bytes()), read, pass)?;
                 }
             }
-            if checksum.digest() != self.survey.xxh3[i] {
+            if checksum.digest() != self.survey.reading.xxh3[i] {
                 return Err(Error::tensor(output.target(), tensor.name, TensorCause::NotAsRead));
             }
         }
@@ -225,12 +236,12 @@ impl Writer<'_> {
     }
 
     fn index(&self, placed: Placed, rooms: &[Room]) -> Index {
-        let metadata = &self.source.bytes()[..self.gguf.metadata_len as usize];
+        let metadata = &self.gguf.file()[..self.gguf.metadata_len as usize];
         let remainder = placed.remainder.map(|free| Remainder {
             room: free.room as u32,
             offset: free.offset,
-            len: self.survey.remainder.len() as u64,
-            xxh3: xxh3_64(&self.survey.remainder),
+            len: self.survey.reading.remainder.len() as u64,
+            xxh3: xxh3_64(&self.survey.reading.remainder),
         });
         let mut entries = Vec::with_capacity(self.gguf.tensors.len());
         for ((i, tensor, encoder), pieces) in self.tensors().zip(placed.pieces) {
@@ -245,13 +256,13 @@ impl Writer<'_> {
                 dims,
                 offset,
                 len,
-                xxh3: self.survey.xxh3[i],
+                xxh3: self.survey.reading.xxh3[i],
                 stored,
             });
         }
         Index {
-            original_len: self.source.len(),
-            original_blake3: *self.survey.blake3.as_bytes(),
+            original_len: self.original.len(),
+            original_blake3: *self.survey.reading.blake3.as_bytes(),
             metadata_len: self.gguf.metadata_len,
             metadata_xxh3: xxh3_64(metadata),
             remainder,
@@ -266,7 +277,7 @@ impl Writer<'_> {
         let gguf = Gguf::parse(written.bytes()).in_file(name)?;
         let converted = Converted::open(gguf, &[]).in_file(name)?;
         let restored = Restored::of(&converted).in_file(name)?;
-        let header = &self.source.bytes()[..self.gguf.header_len as usize];
+        let header = &self.gguf.file()[..self.gguf.header_len as usize];
         if restored.original.is_none() || restored.header != header {
             let what = "the header that it gives back differs from the original's".to_owned();
             return Err(Error::new(name, Cause::Defect(what)));

@@ -1,5 +1,7 @@
 //! The C kernels: decode, dot and matrix product on homes and pieces where they lie, per instruction set. `unweight.h` has the contract.
 
+#[cfg(feature = "convert")]
+pub(crate) mod archive;
 mod ffi;
 mod piece;
 mod tensor;

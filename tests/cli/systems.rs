@@ -59,7 +59,7 @@ mod filtered {
     use std::process::Output;
     use std::thread;
 
-    use unweight::convert::{Progress, Stage, convert};
+    use unweight::convert::{Form, Progress, Stage, convert};
 
     use super::*;
     use crate::program::{command, success};
@@ -212,7 +212,7 @@ mod filtered {
             in_thread(test, &faults, || {
                 let folder = Folder::new();
                 let target = folder.as_path().join("target.gguf");
-                let error = convert(Path::new(TINY), &target, false, &Rival(&target)).unwrap_err();
+                let error = convert(Path::new(TINY), &target, Form::Run, false, &Rival(&target)).unwrap_err();
                 assert_eq!(
                     error.to_string(),
                     format!("{}: exists already; --force replaces it", target.display())

@@ -9,7 +9,7 @@ use unweight::container::converted::Converted;
 use unweight::container::gguf::{Gguf, TensorType};
 use unweight::container::layout::LayoutError;
 use unweight::container::rooms::{HEADER_BYTES, Index, Stored, room_bytes};
-use unweight::convert::{Cause, Refusal, convert, forecast, restore, verify};
+use unweight::convert::{Cause, Form, Refusal, convert, forecast, restore, verify};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::conversion::{change_index, rooms};
@@ -68,8 +68,8 @@ fn a_layout_that_does_not_suffice_is_made_anew() {
     for count in 30..40 {
         let files = Files::new(&File::of((0..count).map(|i| clustered(i, 4096, 8)).collect()));
         let converted = files.path("converted.gguf");
-        let expected = forecast(&files.original, &()).unwrap().after;
-        let after = convert(&files.original, &converted, false, &()).unwrap().after;
+        let expected = forecast(&files.original, Form::Run, &()).unwrap().after;
+        let after = convert(&files.original, &converted, Form::Run, false, &()).unwrap().after;
         assert_eq!(after, fs::metadata(&converted).unwrap().len());
         were_larger += usize::from(after > expected);
         files.comes_back(&converted);
@@ -114,7 +114,7 @@ fn rooms_just_suffice() {
     for (width, layers, most) in [(128, 2, 0.01), (128, 12, 0.005), (512, 2, 0.002), (512, 8, 0.002)] {
         let files = Files::new(&File::of(llama(width, layers)));
         let converted = files.path("converted.gguf");
-        let report = convert(&files.original, &converted, false, &()).unwrap();
+        let report = convert(&files.original, &converted, Form::Run, false, &()).unwrap();
         let share = unused(&converted) as f64 / report.after as f64;
         assert!(share < most, "{layers} layers of {width}: {share} of the file hold nothing");
         files.comes_back(&converted);
@@ -143,7 +143,7 @@ proptest! {
     fn small_files_come_back_or_do_not_shrink(file in small_files()) {
         let files = Files::new(&file);
         let converted = files.path("converted.gguf");
-        match convert(&files.original, &converted, false, &()) {
+        match convert(&files.original, &converted, Form::Run, false, &()) {
             Ok(report) => {
                 prop_assert!(report.after < report.before);
                 files.comes_back(&converted);
@@ -168,7 +168,7 @@ fn pair() -> (Files, Vec<u8>) {
     (original.filler, original.trailing) = (0xA5, 99);
     let files = Files::new(&original);
     let converted = files.path("converted.gguf");
-    convert(&files.original, &converted, false, &()).unwrap();
+    convert(&files.original, &converted, Form::Run, false, &()).unwrap();
     let bytes = fs::read(converted).unwrap();
     (files, bytes)
 }

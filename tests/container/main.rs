@@ -1,5 +1,6 @@
 //! The container: any GGUF that is accepted comes back byte for byte, and nothing in a file can do harm.
 
+mod archives;
 mod conversion;
 mod cross_check;
 mod damage;

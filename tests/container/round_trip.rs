@@ -113,6 +113,11 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
+/// Files that are accepted.
+pub fn any_file() -> impl Strategy<Value = File> {
+    cases().prop_map(|(file, _)| file)
+}
+
 fn check_parsed(file: &File, bytes: &[u8]) {
     let gguf = Gguf::parse(bytes).unwrap();
     assert_eq!(gguf.version, file.version);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use unweight::convert::{convert, restore};
+use unweight::convert::{Form, convert, restore};
 
 use super::sample::{Sample, ratio};
 use super::{Row, folder_beside, thread_counts};
@@ -44,7 +44,8 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
         vec![step("copy", 1, "copy", Box::new(copy)), step("zstd -3", 1, "zstd", Box::new(compress))];
     for pool in &pools {
         let threads = pool.current_num_threads();
-        let convert = || pool.install(|| Ok(convert(original, &path("converted"), true, &()).map(drop)?));
+        let convert =
+            || pool.install(|| Ok(convert(original, &path("converted"), Form::Run, true, &()).map(drop)?));
         let restore =
             || pool.install(|| Ok(restore(&path("converted"), &path("restored"), true, &()).map(drop)?));
         steps.push(step("convert", threads, "converted", Box::new(convert)));

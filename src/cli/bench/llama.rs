@@ -32,7 +32,7 @@ type Speeds = BTreeMap<(u32, u32), Vec<f64>>;
 pub fn measure(folder: &Path, original: &Path, plugin: &Path, rounds: u32) -> Result<Vec<Row>> {
     let temporary = folder_beside(original)?;
     let compressed = temporary.path().join("compressed.gguf");
-    unweight::convert::convert(original, &compressed, true, &())?;
+    unweight::convert::convert(original, &compressed, unweight::convert::Form::Run, true, &())?;
     // Mapped pages cost more or less depending on how they came into the page cache.
     settle(original)?;
     settle(&compressed)?;

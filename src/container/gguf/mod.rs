@@ -55,6 +55,14 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// One [`GgufError`] per cause; nothing is accepted that is not wholly understood.
     pub fn parse(file: &'a [u8]) -> Result<Self, GgufError> {
+        Self::parse_header(file, file.len() as u64)
+    }
+
+    /// The same of a file of `len` bytes of which only the first are there, metadata and tensor infos at least. Its tensors have no bytes.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_header(file: &'a [u8], len: u64) -> Result<Self, GgufError> {
         let mut cursor = Cursor::new(file);
         let version = parse_version(&mut cursor, file)?;
         let truncated = |end: EndOfBytes| GgufError::Truncated { what: "the header", at: end.at };
@@ -70,7 +78,7 @@ impl<'a> Gguf<'a> {
 
         let gguf =
             Self { version, kv, tensors, metadata_len, header_len, data_start, alignment, file, by_name };
-        gguf.check_extents()?;
+        gguf.check_extents(len)?;
         Ok(gguf)
     }
 
@@ -114,8 +122,7 @@ impl<'a> Gguf<'a> {
         sorted
     }
 
-    fn check_extents(&self) -> Result<(), GgufError> {
-        let len = self.file.len() as u64;
+    fn check_extents(&self, len: u64) -> Result<(), GgufError> {
         for tensor in &self.tensors {
             if !tensor.offset.is_multiple_of(self.alignment) {
                 return Err(GgufError::Unaligned {

@@ -1,0 +1,154 @@
+//! A binary arithmetic coder whose probabilities adapt: for what stands beside the symbols, a few thousand decisions.
+
+use std::hint;
+
+use super::error::{Error, Result};
+
+/// What is coded with one coder, by what it is called when it is damaged.
+const START: u32 = u32::MAX;
+
+/// The probability of a one in 65536ths, as far as it is known.
+#[derive(Clone, Copy)]
+pub(super) struct Chance(u16);
+
+impl Chance {
+    pub const EVEN: Self = Self(1 << 15);
+
+    fn update(&mut self, bit: bool) {
+        let more = self.0 + ((u16::MAX - self.0) >> 4);
+        let less = self.0 - (self.0 >> 4);
+        self.0 = hint::select_unpredictable(bit, more, less);
+    }
+
+    /// The last value of the lower part of a range, which belongs to ones.
+    fn middle(self, low: u32, high: u32) -> u32 {
+        low + ((high - low) >> 12) * u32::from(self.0 >> 4)
+    }
+}
+
+/// Codes or decodes a decision: what is written and what is read go the same way.
+pub(super) trait Coder {
+    /// The decision that is coded: `bit` when writing, and whatever comes when reading.
+    fn bit(&mut self, chance: &mut Chance, bit: bool) -> bool;
+
+    /// A number of `chances.len()`, a power of two, values, highest bit first: each bit has a chance for all the bits before it.
+    fn symbol(&mut self, chances: &mut [Chance], symbol: usize) -> usize {
+        let bits = chances.len().trailing_zeros();
+        let mut node = 1;
+        for place in (0..bits).rev() {
+            let bit = self.bit(&mut chances[node], symbol >> place & 1 == 1);
+            node = node << 1 | usize::from(bit);
+        }
+        node - chances.len()
+    }
+}
+
+pub(super) struct Writer {
+    low: u32,
+    high: u32,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new() -> Self {
+        Self { low: 0, high: START, bytes: Vec::new() }
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend(last(self.low));
+        self.bytes
+    }
+}
+
+/// The byte that ends a range which begins at `low`: with zeros behind it, it lies inside. None is needed where zeros do.
+fn last(low: u32) -> Option<u8> {
+    // The first bytes of the ends of the range differ, so that the next one is in it.
+    (low > 0).then(|| (low >> 24) as u8 + 1)
+}
+
+impl Coder for Writer {
+    fn bit(&mut self, chance: &mut Chance, bit: bool) -> bool {
+        let middle = chance.middle(self.low, self.high);
+        if bit {
+            self.high = middle
+        } else {
+            self.low = middle + 1
+        }
+        chance.update(bit);
+        while (self.low ^ self.high) >> 24 == 0 {
+            self.bytes.push((self.high >> 24) as u8);
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xFF;
+        }
+        bit
+    }
+}
+
+pub(super) struct Reader<'a> {
+    low: u32,
+    high: u32,
+    value: u32,
+    bytes: &'a [u8],
+    /// Bytes that have left the range.
+    left: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let value = (0..4).fold(0, |value, at| value << 8 | u32::from(*bytes.get(at).unwrap_or(&0)));
+        Self { low: 0, high: START, value, bytes, left: 0 }
+    }
+
+    /// The bytes must end as [`Writer`] ends them.
+    pub fn finish(self, what: &'static str) -> Result<()> {
+        if self.bytes.get(self.left..) == Some(last(self.low).as_slice()) {
+            Ok(())
+        } else {
+            Err(Error::End(what))
+        }
+    }
+}
+
+impl Coder for Reader<'_> {
+    fn bit(&mut self, chance: &mut Chance, _: bool) -> bool {
+        let middle = chance.middle(self.low, self.high);
+        let bit = self.value <= middle;
+        if bit {
+            self.high = middle
+        } else {
+            self.low = middle + 1
+        }
+        chance.update(bit);
+        while (self.low ^ self.high) >> 24 == 0 {
+            self.left += 1;
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xFF;
+            self.value = self.value << 8 | u32::from(*self.bytes.get(self.left + 3).unwrap_or(&0));
+        }
+        bit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn symbols_come_back(symbols in prop::collection::vec((0usize..32).prop_map(|s| s * s / 31), 0..400)) {
+            let mut writer = Writer::new();
+            let mut chances = [Chance::EVEN; 32];
+            for &symbol in &symbols {
+                writer.symbol(&mut chances, symbol);
+            }
+            let bytes = writer.finish();
+            let mut reader = Reader::new(&bytes);
+            let mut chances = [Chance::EVEN; 32];
+            for &symbol in &symbols {
+                prop_assert_eq!(reader.symbol(&mut chances, 0), symbol);
+            }
+            prop_assert_eq!(reader.finish("symbols"), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+use rayon::prelude::*;
+
+use crate::archive::{Encoder, planes};
+use crate::codec::{Number, cast};
+use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYTES, shell};
+use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::records;
+
+use super::super::error::{Error, In, Refusal, Result, TensorCause};
+use super::super::original::{Original, stream};
+use super::super::output::Output;
+use super::super::progress::{Progress, Stage};
+use super::super::survey::Reading;
+use super::super::windows::{Windows, window_of};
+use super::super::writer::NAME;
+use super::Archive;
+
+/// Weights in a chunk, about.
+const CHUNK: u64 = 1 << 19;
+/// Bytes of records in a chunk, about.
+const RECORDS: u64 = 1 << 20;
+/// Weights that a tensor is learnt from, at most: one in 16 is enough, and little is too few.
+const LEAST_SAMPLE: u64 = 1 << 20;
+const MOST_SAMPLE: u64 = 1 << 24;
+/// Rows longer than this are coded as bytes.
+const LONGEST_ROW: u64 = 1 << 20;
+/// Other tensors than those of full precision are coded where it saves one byte in so many.
+const LEAST_SAVED: u64 = 50;
+/// Metadata are small, and mostly words.
+const METADATA_LEVEL: i32 = 12;
+
+/// One original on its way into an archive.
+pub struct Writer<'a> {
+    pub original: &'a dyn Original,
+    pub gguf: &'a Gguf<'a>,
+    pub reading: &'a Reading,
+    pub progress: &'a dyn Progress,
+}
+
+/// What has been written.
+pub struct Written {
+    /// Bytes of the file.
+    pub len: u64,
+    /// How each tensor is coded, and its bytes, in the order of the tensor infos; `None` for those without bytes.
+    pub tensors: Vec<Option<(Coding, u64)>>,
+}
+
+/// How the rows or records of one tensor become chunks.
+struct Plan {
+    coding: Coding,
+    model: Vec<u8>,
+    /// Bytes of the original in a chunk.
+    chunk: u64,
+    encoder: Coder,
+}
+
+enum Coder {
+    Stored,
+    Weights { original: Number, stored: Number, encoder: Encoder },
+    Records(planes::Encoder),
+}
+
+impl Writer<'_> {
+    /// Writes everything, and proves it by reading it back.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, what is read back is not the original, or it would not be smaller.
+    pub fn write(&self, output: &Output) -> Result<Written> {
+        self.progress.begin(Stage::Writing, 2 * self.original.len());
+        let written = self.code(Some(output))?;
+        // What an attempt to code a tensor may have left behind.
+        output.set_len(written.len)?;
+        stream(&Archive::open(output.path())?, self.progress, |_| Ok(()))
+            .map_err(|error| Error { file: output.target().to_owned(), ..error })?;
+        Ok(written)
+    }
+
+    /// Codes everything, and writes it if there is where to.
+    ///
+    /// # Errors
+    /// If the original cannot be read, or it would not be smaller.
+    pub fn code(&self, output: Option<&Output>) -> Result<Written> {
+        let start = shell(self.gguf, NAME, 1).len() as u64;
+        let header = &self.gguf.file()[..self.gguf.header_len as usize];
+        let header_frame = zstd::encode_all(header, METADATA_LEVEL).in_file(self.original.path())?;
+        let gaps_frame = &self.reading.remainder;
+        let mut end = start + HEAD_BYTES;
+        for frame in [&header_frame, gaps_frame] {
+            put(output, end, frame)?;
+            end += frame.len() as u64;
+        }
+        let mut entries = Vec::new();
+        let mut tensors = vec![None; self.gguf.tensors.len()];
+        let mut windows = Windows::default();
+        let mut places: Vec<_> = (0..tensors.len()).filter(|&i| self.gguf.tensors[i].len > 0).collect();
+        places.sort_by_key(|&i| self.gguf.tensors[i].offset);
+        for i in places {
+            let entry = self.tensor(output, &mut windows, i, end)?;
+            end += entry.len();
+            tensors[i] = Some((entry.coding, entry.len()));
+            entries.push(entry);
+        }
+        let index = Index {
+            original_len: self.original.len(),
+            original_blake3: *self.reading.blake3.as_bytes(),
+            header_len: self.gguf.header_len,
+            header_frame: header_frame.len() as u64,
+            gaps_frame: gaps_frame.len() as u64,
+            entries,
+        };
+        let (index, head) = index.to_bytes(end - start);
+        put(output, end, &index)?;
+        end += index.len() as u64;
+        put(output, 0, &shell(self.gguf, NAME, end - start))?;
+        put(output, start, &head)?;
+        if end >= self.original.len() {
+            let (before, why) = (self.original.len(), "it holds nothing that these codes make smaller");
+            return Err(Error::new(self.original.path(), Refusal::NotSmaller { before, after: end, why }));
+        }
+        Ok(Written { len: end, tensors })
+    }
+
+    /// Codes a tensor from `at` of the file on.
+    fn tensor(
+        &self,
+        output: Option<&Output>,
+        windows: &mut Windows,
+        tensor: usize,
+        at: u64,
+    ) -> Result<Entry> {
+        let info = &self.gguf.tensors[tensor];
+        let plan = self.plan(tensor)?;
+        let worth = match plan.coding {
+            Coding::Records { .. } => info.len - info.len / LEAST_SAVED,
+            Coding::Weights { .. } | Coding::Stored => info.len - 1,
+        };
+        if !matches!(plan.coding, Coding::Stored)
+            && let Some(entry) = self.coded(output, windows, tensor, &plan, at, worth)?
+        {
+            return Ok(entry);
+        }
+        let plan = Plan {
+            coding: Coding::Stored,
+            model: Vec::new(),
+            chunk: MOST_CHUNK_BYTES,
+            encoder: Coder::Stored,
+        };
+        let entry = self.coded(output, windows, tensor, &plan, at, u64::MAX)?;
+        entry.ok_or_else(|| Error::tensor(self.original.path(), info.name, TensorCause::NotAsRead))
+    }
+
+    /// `None` if it takes more than `most` bytes.
+    fn coded(
+        &self,
+        output: Option<&Output>,
+        windows: &mut Windows,
+        tensor: usize,
+        plan: &Plan,
+        at: u64,
+        most: u64,
+    ) -> Result<Option<Entry>> {
+        let info = &self.gguf.tensors[tensor];
+        let (mut end, mut chunks, mut is_too_much) = (at, Vec::new(), false);
+        put(output, end, &plan.model)?;
+        end += plan.model.len() as u64;
+        let from = self.gguf.position(info);
+        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
+        let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
+        windows.each(0..info.len, window_of(plan.chunk), read, |_, bytes| {
+            if is_too_much {
+                return Ok(());
+            }
+            if matches!(plan.encoder, Coder::Stored) {
+                put(output, end, bytes)?;
+                end += bytes.len() as u64;
+                self.progress.advance(bytes.len() as u64);
+                return Ok(());
+            }
+            let coded: Vec<_> =
+                bytes.par_chunks(plan.chunk as usize).map(|chunk| plan.encoder.encode(chunk)).collect();
+            for chunk in coded {
+                let chunk = chunk.map_err(wrong)?;
+                chunks.push(chunk.len() as u32);
+                is_too_much |= end + chunk.len() as u64 - at > most;
+                if !is_too_much {
+                    put(output, end, &chunk)?;
+                    end += chunk.len() as u64;
+                }
+            }
+            self.progress.advance(bytes.len() as u64);
+            Ok(())
+        })?;
+        if is_too_much {
+            return Ok(None);
+        }
+        if matches!(plan.encoder, Coder::Stored) {
+            let lens = (0..info.len).step_by(plan.chunk as usize);
+            chunks = lens.map(|at| plan.chunk.min(info.len - at) as u32).collect();
+        }
+        let (xxh3, model) = (self.reading.xxh3[tensor], plan.model.len() as u32);
+        Ok(Some(Entry { xxh3, coding: plan.coding, model, chunks }))
+    }
+
+    fn plan(&self, tensor: usize) -> Result<Plan> {
+        let info = &self.gguf.tensors[tensor];
+        let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
+        let k = info.dims.row();
+        if let (Some(analysis), 1..=LONGEST_ROW) = (&self.reading.analyses[tensor], k) {
+            let (original, stored) = (analysis.original(), analysis.narrowest());
+            let rows = (CHUNK / k).max(1);
+            let sample = self.sample(info, k * original.bytes(), original.bytes())?;
+            let mut words = vec![0; (sample.bytes.len() as u64 / original.bytes() * stored.bytes()) as usize];
+            cast::narrow(original, stored, &sample.bytes, &mut words);
+            let encoder = Encoder::learn(stored, k as usize, &words, sample.is_part).map_err(wrong)?;
+            return Ok(Plan {
+                coding: Coding::Weights { number: stored, k, rows },
+                model: encoder.model().to_bytes(),
+                chunk: rows * k * original.bytes(),
+                encoder: Coder::Weights { original, stored, encoder },
+            });
+        }
+        let planes = records::planes(info.ty);
+        let width = info.ty.block_bytes();
+        let sample = self.sample(info, width, 1)?;
+        let encoder =
+            planes::Encoder::learn(width as usize, &planes, &sample.bytes, sample.is_part).map_err(wrong)?;
+        let records = RECORDS / width;
+        let chunk = records * width;
+        if encoder.model().is_raw() {
+            return Ok(Plan { coding: Coding::Stored, model: Vec::new(), chunk, encoder: Coder::Stored });
+        }
+        Ok(Plan {
+            coding: Coding::Records { width, records },
+            model: encoder.model().to_bytes(),
+            chunk,
+            encoder: Coder::Records(encoder),
+        })
+    }
+
+    /// Rows of so many bytes, with weights of so many, to learn from: spread over the tensor, or all of it.
+    fn sample(&self, info: &TensorInfo, row: u64, weight: u64) -> Result<Sample> {
+        let rows = info.len / row;
+        let wanted = (info.len / weight / 16).clamp(LEAST_SAMPLE, MOST_SAMPLE) * weight;
+        let stride = (info.len / wanted).clamp(1, rows.max(1));
+        let taken = rows.div_ceil(stride);
+        let mut bytes = vec![0; (taken * row) as usize];
+        let start = self.gguf.position(info);
+        if stride == 1 {
+            self.original.read(start, &mut bytes)?;
+        } else {
+            for (i, buffer) in bytes.chunks_exact_mut(row as usize).enumerate() {
+                self.original.read(start + i as u64 * stride * row, buffer)?;
+            }
+        }
+        Ok(Sample { bytes, is_part: stride > 1 })
+    }
+}
+
+fn put(output: Option<&Output>, at: u64, bytes: &[u8]) -> Result<()> {
+    output.map_or(Ok(()), |output| output.write(at, bytes))
+}
+
+/// Rows of a tensor.
+struct Sample {
+    bytes: Vec<u8>,
+    /// There are others.
+    is_part: bool,
+}
+
+impl Coder {
+    fn encode(&self, chunk: &[u8]) -> crate::archive::Result<Vec<u8>> {
+        match self {
+            Self::Stored => Ok(chunk.to_vec()),
+            Self::Weights { original, stored, encoder } if original == stored => encoder.encode(chunk),
+            Self::Weights { original, stored, encoder } => {
+                let mut words = vec![0; chunk.len() / original.bytes() as usize * stored.bytes() as usize];
+                cast::narrow(*original, *stored, chunk, &mut words);
+                encoder.encode(&words)
+            }
+            Self::Records(encoder) => encoder.encode(chunk),
+        }
+    }
+}
