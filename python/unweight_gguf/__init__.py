@@ -68,9 +68,11 @@ def _of_xllamacpp():
 _PACKAGES = {"llama_cpp": _of_llama_cpp, "xllamacpp": _of_xllamacpp}
 
 
-def convert(original, compressed=None, *, force=False):
-    """Compresses a file and proves it. Returns the path of the new file: beside the original, unless another is given."""
-    line = _run("convert", original, *([compressed] if compressed else []), *(["--force"] if force else []))
+def convert(original, compressed=None, *, archive=False, force=False):
+    """Compresses a file and proves it; `archive`: into the fewest bytes, which do not run. Returns the path of the new file: beside the
+    original, unless another is given."""
+    options = [option for option, wanted in (("--archive", archive), ("--force", force)) if wanted]
+    line = _run("convert", original, *([compressed] if compressed else []), *options)
     return os.fspath(compressed) if compressed else line.split(".gguf: ", 1)[0] + ".gguf"
 
 

@@ -15,7 +15,7 @@ use crate::container::converted::{Converted, is_converted};
 pub enum Holder {
     Original(Source),
     Converted(Opening),
-    Archive(Archive),
+    Archive(Box<Archive>),
 }
 
 impl Holder {
@@ -26,7 +26,7 @@ impl Holder {
         let gguf = source.gguf()?;
         if is_archive(&gguf) {
             drop(gguf);
-            return Ok(Self::Archive(Archive::of(source)?));
+            return Ok(Self::Archive(Box::new(Archive::of(source)?)));
         }
         if is_converted(&gguf) {
             return Ok(Self::Converted(Opening::new(path)?));
@@ -42,7 +42,7 @@ impl Holder {
     pub fn read<T>(&self, work: impl FnOnce(&dyn Original) -> Result<T>) -> Result<T> {
         match self {
             Self::Original(source) => work(source),
-            Self::Archive(archive) => work(archive),
+            Self::Archive(archive) => work(&**archive),
             Self::Converted(opening) => work(&Replay::new(opening.files(), &opening.converted()?)?),
         }
     }

@@ -12,6 +12,7 @@ use crate::container::gguf::Gguf;
 use crate::container::parts::{Part, parts};
 
 /// An original: a file that is read, or what a converted file gives back.
+#[allow(clippy::len_without_is_empty)] // no GGUF is
 pub trait Original: Sync {
     /// The file that it is in, for messages.
     fn path(&self) -> &Path;

@@ -77,7 +77,8 @@ fn ask_for_features() -> Vec<String> {
 /// A CPU backend of our own.
 pub struct Cpu {
     backend: ggml_backend_t,
-    /// Where ggml's own threads would not last.
+    threads: c_int,
+    /// Where ggml's own threads would not last. Made when there is work: new threads look for some, and are in the way of others.
     pool: Option<Pool>,
 }
 
@@ -93,7 +94,7 @@ impl Cpu {
         }
         // SAFETY: a device of ggml's; no parameters.
         let backend = unsafe { ggml_backend_dev_init(device, std::ptr::null()) };
-        (!backend.is_null()).then_some(Self { backend, pool: None })
+        (!backend.is_null()).then_some(Self { backend, threads: 1, pool: None })
     }
 
     pub fn set_threads(&mut self, threads: c_int) {
@@ -104,9 +105,13 @@ impl Cpu {
             // SAFETY: a CPU backend.
             unsafe { set(self.backend, threads) }
         }
-        if threads > self.pool.as_ref().map_or(1, |pool| pool.threads)
+        self.threads = threads;
+    }
+
+    fn keep_threads(&mut self) {
+        if self.threads > self.pool.as_ref().map_or(1, |pool| pool.threads)
             && Pool::is_needed()
-            && let Some(pool) = Pool::new(threads)
+            && let Some(pool) = Pool::new(self.threads)
         {
             // SAFETY: a CPU backend, which is freed before its pool; the one that it had is dropped afterwards.
             unsafe { pool.give_to(self.backend) };
@@ -127,6 +132,7 @@ impl Cpu {
     /// # Safety
     /// The graph must be ready for computation, and all its tensors alive and used by nobody else meanwhile.
     pub unsafe fn compute(&mut self, graph: &mut ggml_cgraph) -> ggml_status {
+        self.keep_threads();
         // SAFETY: the caller's promise.
         unsafe { ggml_backend_graph_compute(self.backend, graph) }
     }
