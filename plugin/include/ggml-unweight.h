@@ -29,6 +29,7 @@ static inline ggml_backend_reg_t ggml_backend_unweight_reg(void) {
         GGML_UNWEIGHT_FUNCTION(ggml_nbytes)
         GGML_UNWEIGHT_FUNCTION(ggml_type_size)
         GGML_UNWEIGHT_FUNCTION(ggml_tensor_overhead)
+        GGML_UNWEIGHT_FUNCTION(ggml_threadpool_params_init)
         GGML_UNWEIGHT_FUNCTION(ggml_init)
         GGML_UNWEIGHT_FUNCTION(ggml_free)
         GGML_UNWEIGHT_FUNCTION(ggml_new_tensor_2d)

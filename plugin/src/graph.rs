@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use unweight::kernel::{Numbers, Order, prepared_bytes};
 
-use crate::host::cpu::Cpu;
+use crate::host::cpu::{self, Cpu};
 use crate::host::ggml::*;
 use crate::host::orders::Product;
 use crate::host::text::name;
@@ -27,6 +27,8 @@ const SPELLED_ALIGNMENT: usize = 64;
 /// One backend, as ggml's scheduler holds it: used by one thread at a time.
 pub struct Backend {
     cpu: Arc<Mutex<Cpu>>,
+    /// That of `cpu`, for what need not wait until it has computed.
+    inner: ggml_backend_t,
     prepared: Scratch,
     spelled: Scratch,
 }
@@ -34,8 +36,10 @@ pub struct Backend {
 impl Backend {
     /// `None` if the program has no CPU backend.
     pub fn new() -> Option<Self> {
+        let cpu = Cpu::new()?;
         Some(Self {
-            cpu: Arc::new(Mutex::new(Cpu::new()?)),
+            inner: cpu.backend(),
+            cpu: Arc::new(Mutex::new(cpu)),
             prepared: Scratch::default(),
             spelled: Scratch::default(),
         })
@@ -46,7 +50,8 @@ impl Backend {
     }
 
     pub fn set_abort_callback(&mut self, callback: ggml_abort_callback, data: *mut c_void) {
-        self.cpu().set_abort_callback(callback, data);
+        // SAFETY: a CPU backend, alive as long as `cpu` is.
+        unsafe { cpu::set_abort_callback(self.inner, callback, data) }
     }
 
     /// Has the CPU backend that this thread makes next share the threads of this one.

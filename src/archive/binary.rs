@@ -4,7 +4,7 @@ use std::hint;
 
 use super::error::{Error, Result};
 
-/// What is coded with one coder, by what it is called when it is damaged.
+/// The upper end of the range that a coder begins with.
 const START: u32 = u32::MAX;
 
 /// The probability of a one in 65536ths, as far as it is known.

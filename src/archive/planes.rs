@@ -68,8 +68,10 @@ impl Encoder {
         let records = self.model.records_of(bytes.len())?;
         let (mut lengths, mut coded, mut raw, mut words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (plane, table) in self.model.planes.iter().zip(&self.tables) {
-            let of_record = |record: &[u8]| record[plane.range.clone()].to_vec();
-            let mut bytes: Vec<u8> = bytes.chunks_exact(self.model.width).flat_map(of_record).collect();
+            let mut plane_bytes = Vec::with_capacity(records * plane.range.len());
+            let records_of = bytes.chunks_exact(self.model.width);
+            records_of.for_each(|record| plane_bytes.extend_from_slice(&record[plane.range.clone()]));
+            let mut bytes = plane_bytes;
             let Some(steps) = table else {
                 raw.extend(bytes);
                 continue;

@@ -53,7 +53,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// What most of a file's weights are, in bytes; BF16 where none are of full precision.
 fn most(input: &Path) -> Result<Number> {
-    let most = Holder::open(input)?.read(|original| {
+    let holder = Holder::open(input)?;
+    if matches!(holder, Holder::Converted(_)) {
+        return Ok(Number::Bf16); // it will be refused
+    }
+    let most = holder.read(|original| {
         let gguf = original.gguf()?;
         let bytes = |number| -> u64 {
             let such = gguf.tensors.iter().filter(|tensor| container::number(tensor.ty) == Some(number));

@@ -1,10 +1,10 @@
 //! `restore`: a converted file or an archive becomes its original again.
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use unweight::convert::{restore, restore_to};
+use unweight::convert::{Proof, restore, restore_to};
 
 use super::progress::{Bar, size};
 
@@ -24,12 +24,19 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = Bar::default();
     if arguments.output == Path::new("-") {
-        restore_to(&arguments.input, &mut stdout(), &progress)?;
+        let proof = restore_to(&arguments.input, &mut stdout(), &progress)?;
         progress.finish();
+        writeln!(stderr(), "{}: {}", arguments.input.display(), said(&proof))?;
         return Ok(());
     }
     let proof = restore(&arguments.input, &arguments.output, arguments.force, &progress)?;
     progress.finish();
+    writeln!(stdout(), "{}: {}", arguments.output.display(), said(&proof))?;
+    Ok(())
+}
+
+/// What was given back.
+fn said(proof: &Proof) -> String {
     let what = if proof.is_whole {
         "identical to the original (BLAKE3)"
     } else {
@@ -39,6 +46,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         0 => String::new(),
         count => format!("; {count} tensors of the original are in no file here"),
     };
-    writeln!(stdout(), "{}: {}, {what}{missing}", arguments.output.display(), size(proof.len))?;
-    Ok(())
+    format!("{}, {what}{missing}", size(proof.len))
 }

@@ -285,7 +285,9 @@ impl Entry {
         if chunks > cursor.remaining() as u64 / 4 {
             return Err(ArchiveError::Index);
         }
-        let chunks = (0..chunks).map(|_| cursor.u32().map_err(short)).collect::<Result<_, _>>()?;
+        let chunks = (0..chunks).map(|_| cursor.u32().map_err(short)).collect::<Result<Vec<_>, _>>()?;
+        let sum = chunks.iter().try_fold(u64::from(model), |sum, &len| sum.checked_add(len.into()));
+        sum.ok_or(Contradiction("chunks beyond 64 bits"))?;
         Ok(Self { xxh3, coding, model, chunks })
     }
 }

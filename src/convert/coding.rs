@@ -49,7 +49,8 @@ impl<'a> Coded<'a> {
             self.rows(first, &mut whole);
             buffer.copy_from_slice(&whole[before as usize..][..buffer.len()]);
         }
-        if buffer.len() as u64 >= WINDOW / 2 {
+        let len = self.tensor.rows() * self.row_bytes;
+        if buffer.len() as u64 >= WINDOW / 2 || at + buffer.len() as u64 == len {
             self.parts.iter().for_each(|part| files.iter().for_each(|file| file.release(part)));
         }
     }
@@ -85,7 +86,7 @@ pub fn encode(
     let row_bytes = encoder.row_bytes();
     let window = encoder.rows_for(window_of(unit));
     let piece = encoder.rows_for(WINDOW / (2 * rayon::current_num_threads() as u64));
-    let Buffers { now, chunks, ahead, .. } = buffers;
+    let Buffers { now, chunks, ahead } = buffers;
     // Returns how many chunks are those of this window: the others are kept for later ones.
     let mut code = |row: u64, chunks: &mut Vec<Chunk>| -> Done<usize> {
         let len = (window.min(shape.rows.saturating_sub(row)) * row_bytes) as usize;

@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::error::Cause;
 use crate::container::parts::Part;
 
+/// Gaps that are not zero are held in memory.
+const MOST_BYTES: u64 = 1 << 28;
+
 /// The gaps of an original, in file order.
 pub struct Gaps {
     /// Where each begins in the original.
@@ -36,6 +39,9 @@ impl Gaps {
             places.push(len);
             len += range.end - range.start;
         }
+        if len > MOST_BYTES {
+            return Err(Cause::Between(format!("{len} bytes, which no model has")));
+        }
         Ok(Self { starts, places, bytes: unpack(frame, len).map_err(Cause::Between)? })
     }
 
@@ -53,9 +59,13 @@ impl Gaps {
 /// The `len` bytes of a zstd frame.
 pub fn unpack(frame: &[u8], len: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let decoder = zstd::Decoder::new(frame).map_err(|error| error.to_string())?.single_frame();
+    let mut decoder = zstd::Decoder::with_buffer(frame).map_err(|error| error.to_string())?.single_frame();
     // Grows with what the frame gives, up to one byte too many.
-    decoder.take(len.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let limited = decoder.by_ref().take(len.saturating_add(1)).read_to_end(&mut bytes);
+    limited.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 == len && !decoder.finish().is_empty() {
+        return Err("something behind the end of their frame".to_owned());
+    }
     match (bytes.len() as u64).cmp(&len) {
         std::cmp::Ordering::Less => Err("fewer than there is space for".to_owned()),
         std::cmp::Ordering::Equal => Ok(bytes),

@@ -46,7 +46,6 @@ pub use survey::analyse;
 
 use crate::codec::{Encoder, Number};
 use crate::container::archive::{Coding, is_archive};
-use crate::container::converted::ConvertedError;
 use crate::container::gguf::{Gguf, TensorInfo, TensorType};
 use crate::container::layout::{LayoutError, Need};
 use crate::container::number;
@@ -117,6 +116,7 @@ pub fn convert(
 ) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
+    refuse_parts(&holder, input)?;
     refuse(output, force, input)?;
     holder.read(|original| {
         let gguf = original.gguf()?;
@@ -148,6 +148,7 @@ pub fn convert(
 pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
+    refuse_parts(&holder, input)?;
     holder.read(|original| {
         let gguf = original.gguf()?;
         match form {
@@ -336,10 +337,7 @@ pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> R
             return Err(Error::new(file, cause));
         }
         progress.begin(Stage::Verifying, len);
-        let missing = missing(&holder)?;
-        if let Some((name, others)) = missing.split_first() {
-            return Err(Error::new(file, Cause::Missing { name: name.clone(), more: others.len() }));
-        }
+        refuse_parts(&holder, file)?;
         original.check_rest()?;
         let mut buffer = Vec::new();
         stream(original, progress, |piece| {
@@ -352,8 +350,24 @@ pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> R
 /// A file that holds an original.
 fn holder_of(path: &Path) -> Result<Holder> {
     match Holder::open(path)? {
-        Holder::Original(source) => Err(Error::new(&source.path, ConvertedError::NotUnweight)),
+        // A shard may hold nothing that tells, with the index in another.
+        Holder::Original(_) => {
+            let opening = Opening::new(path)?;
+            opening.converted()?;
+            Ok(Holder::Converted(opening))
+        }
         holder => Ok(holder),
+    }
+}
+
+/// # Errors
+/// If tensors of the original are in no file here.
+fn refuse_parts(holder: &Holder, file: &Path) -> Result<()> {
+    match missing(holder)?.split_first() {
+        None => Ok(()),
+        Some((name, others)) => {
+            Err(Error::new(file, Cause::Missing { name: name.clone(), more: others.len() }))
+        }
     }
 }
 

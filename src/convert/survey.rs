@@ -5,7 +5,7 @@ use std::io::Write;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::error::{In, Result};
+use super::error::{Cause, Error, In, Result, TensorCause};
 use super::original::{Original, parts_of, window};
 use super::progress::{Progress, Stage};
 use super::windows::Windows;
@@ -31,7 +31,7 @@ impl Reading {
     /// Reads all, and counts the tensors that `kind` says are such weights.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If it cannot be read, or is not what its file says.
     pub fn take(
         original: &dyn Original,
         gguf: &Gguf,
@@ -72,10 +72,18 @@ impl Reading {
             if let Part::Tensor(i) = part {
                 xxh3[i] = checksum.digest();
                 analyses[i] = analysis;
+                if original.xxh3(i).is_some_and(|known| known != xxh3[i]) {
+                    let name = gguf.tensors[i].name;
+                    return Err(Error::tensor(original.path(), name, TensorCause::Damaged));
+                }
             }
         }
+        let blake3 = whole.finalize();
+        if original.blake3().is_some_and(|known| known != *blake3.as_bytes()) {
+            return Err(Error::new(original.path(), Cause::Blake3));
+        }
         let remainder = remainder.finish().in_file(original.path())?;
-        Ok(Self { blake3: whole.finalize(), xxh3, analyses, remainder })
+        Ok(Self { blake3, xxh3, analyses, remainder })
     }
 }
 

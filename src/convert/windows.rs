@@ -7,9 +7,14 @@ use super::error::Result;
 /// Bytes read, hashed and coded at a time: enough to keep all cores busy, little against the memory limit.
 pub const WINDOW: u64 = 4 << 20;
 
-/// As many units of so many bytes as make a window, one at least.
+/// With many cores windows are larger than that, but no larger than this.
+const LARGEST: u64 = 64 << 20;
+
+/// As many units of so many bytes as make a window, and one for each thread, as far as memory allows; one at least.
 pub fn window_of(unit: u64) -> u64 {
-    (WINDOW / unit.max(1)).max(1) * unit.max(1)
+    let unit = unit.max(1);
+    let for_all = (rayon::current_num_threads() as u64).min(LARGEST / unit);
+    (WINDOW / unit).max(for_all).max(1) * unit
 }
 
 /// Memory that passes from one range to the next: new memory for each would cost more than the work.

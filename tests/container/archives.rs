@@ -147,6 +147,33 @@ fn forms_lead_to_each_other() {
     assert!(!files.path("none").exists());
 }
 
+/// Flips a bit of the data of a tensor.
+fn damage(path: &Path, tensor: &str, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let position = gguf.position(gguf.tensor(tensor).unwrap()) as usize;
+    bytes[position + at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_not_converted() {
+    let file = File::of((0..12).map(|i| weights(&format!("blk.{i}.ffn_up.weight"))).collect());
+    let files = Files::new(&file);
+    let [archive, runs, target] = ["archive.gguf", "runs.gguf", "target.gguf"].map(|name| files.path(name));
+    for (form, other, tensor, path) in [
+        (Form::Archive, Form::Run, TENSOR, &archive),
+        (Form::Run, Form::Archive, "blk.3.ffn_up.weight", &runs),
+    ] {
+        convert(&files.original, path, form, false, &()).unwrap();
+        // Raw bits: nothing but a checksum can tell.
+        damage(path, tensor, 5000);
+        let error = convert(path, &target, other, false, &()).unwrap_err();
+        assert!(matches!(&*error.cause, Cause::Tensor { .. }), "{error}");
+        assert!(forecast(path, other, &()).is_err() && !target.exists());
+    }
+}
+
 #[test]
 fn a_stream_gets_the_original_in_order() {
     let files = Files::new(&File::of(vec![weights("w"), Tensor::new("norm", TensorType::F32, &[77], 1)]));

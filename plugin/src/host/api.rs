@@ -67,6 +67,7 @@ functions! {
     fn ggml_nbytes(tensor: *const ggml_tensor) -> usize;
     fn ggml_type_size(ty: ggml_type) -> usize;
     fn ggml_tensor_overhead() -> usize;
+    fn ggml_threadpool_params_init(params: *mut c_void, threads: c_int);
     fn ggml_init(params: ggml_init_params) -> *mut ggml_context;
     fn ggml_free(context: *mut ggml_context);
     fn ggml_new_tensor_2d(context: *mut ggml_context, ty: ggml_type, ne0: i64, ne1: i64) -> *mut ggml_tensor;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::api::*;
 use super::ggml::*;
+use super::neighbour;
 use super::orders::Orders;
 use super::pool::Pool;
 use super::text::text;
@@ -78,8 +79,9 @@ fn ask_for_features() -> Vec<String> {
 pub struct Cpu {
     backend: ggml_backend_t,
     threads: c_int,
-    /// Where ggml's own threads would not last. Made when there is work: new threads look for some, and are in the way of others.
-    pool: Option<Pool>,
+    /// Where ggml's own threads would not last: one for each number of threads that was asked for, the last one in use. Made when there is
+    /// work: new threads look for some, and are in the way of others.
+    pools: Vec<Pool>,
 }
 
 // SAFETY: ggml's backends may be used from any thread, by one at a time.
@@ -93,8 +95,8 @@ impl Cpu {
             return None;
         }
         // SAFETY: a device of ggml's; no parameters.
-        let backend = unsafe { ggml_backend_dev_init(device, std::ptr::null()) };
-        (!backend.is_null()).then_some(Self { backend, threads: 1, pool: None })
+        let backend = neighbour::make_alone(|| unsafe { ggml_backend_dev_init(device, std::ptr::null()) });
+        (!backend.is_null()).then_some(Self { backend, threads: 1, pools: Vec::new() })
     }
 
     pub fn set_threads(&mut self, threads: c_int) {
@@ -109,24 +111,23 @@ impl Cpu {
     }
 
     fn keep_threads(&mut self) {
-        if self.threads > self.pool.as_ref().map_or(1, |pool| pool.threads)
-            && Pool::is_needed()
-            && let Some(pool) = Pool::new(self.threads)
-        {
-            // SAFETY: a CPU backend, which is freed before its pool; the one that it had is dropped afterwards.
+        let fits = |pool: &Pool| pool.threads == self.threads;
+        if self.threads < 2 || self.pools.last().is_some_and(fits) || !Pool::is_needed() {
+            return;
+        }
+        let pool = match self.pools.iter().position(fits) {
+            Some(at) => Some(self.pools.remove(at)),
+            None => Pool::new(self.threads),
+        };
+        if let Some(pool) = pool {
+            // SAFETY: a CPU backend, which is freed before its pools. ggml lets the threads of the other one sleep.
             unsafe { pool.give_to(self.backend) };
-            self.pool = Some(pool);
+            self.pools.push(pool);
         }
     }
 
-    pub fn set_abort_callback(&self, callback: ggml_abort_callback, data: *mut c_void) {
-        // SAFETY: this is the type of the function of this name, by ggml-backend.h.
-        let set: ggml_backend_set_abort_callback_t =
-            unsafe { std::mem::transmute(function(c"ggml_backend_set_abort_callback")) };
-        if let Some(set) = set {
-            // SAFETY: a CPU backend.
-            unsafe { set(self.backend, callback, data) }
-        }
+    pub fn backend(&self) -> ggml_backend_t {
+        self.backend
     }
 
     /// # Safety
@@ -135,6 +136,20 @@ impl Cpu {
         self.keep_threads();
         // SAFETY: the caller's promise.
         unsafe { ggml_backend_graph_compute(self.backend, graph) }
+    }
+}
+
+/// Has a CPU backend ask whether to go on: at any time, also while it computes.
+///
+/// # Safety
+/// `backend` must be a CPU backend.
+pub unsafe fn set_abort_callback(backend: ggml_backend_t, callback: ggml_abort_callback, data: *mut c_void) {
+    // SAFETY: this is the type of the function of this name, by ggml-backend.h.
+    let set: ggml_backend_set_abort_callback_t =
+        unsafe { std::mem::transmute(function(c"ggml_backend_set_abort_callback")) };
+    if let Some(set) = set {
+        // SAFETY: the caller's promise.
+        unsafe { set(backend, callback, data) }
     }
 }
 

@@ -35,14 +35,17 @@ impl Ggml {
     }
 }
 
-/// Keeps this library in memory for as long as the process lives: ggml may unload what it has loaded, and something else calls us then.
-pub fn pin() {
-    if let Some(own) = file_of(pin as *const c_void) {
-        let name = OsStr::from_bytes(own.to_bytes());
-        let flags = RTLD_LAZY | (libc::RTLD_NOLOAD | libc::RTLD_NODELETE) as c_int;
-        // SAFETY: with these flags nothing is loaded, so that nothing is run.
-        let _ = unsafe { Library::open(Some(name), flags) };
-    }
+/// Keeps this library in memory for as long as the process lives, though ggml may unload what it has loaded. False if that cannot be done.
+pub fn pin() -> bool {
+    let Some(own) = file_of(pin as *const c_void) else { return false };
+    let name = OsStr::from_bytes(own.to_bytes());
+    let is_program = || {
+        let same = |path: &std::path::Path| path.canonicalize().ok();
+        std::env::current_exe().is_ok_and(|program| same(&program) == same(name.as_ref()))
+    };
+    let flags = RTLD_LAZY | (libc::RTLD_NOLOAD | libc::RTLD_NODELETE) as c_int;
+    // SAFETY: with these flags nothing is loaded, so that nothing is run.
+    unsafe { Library::open(Some(name), flags) }.is_ok() || is_program()
 }
 
 fn symbol(library: &Library, name: &CStr) -> *mut c_void {

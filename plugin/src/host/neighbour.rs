@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::cpu::{self, Cpu};
 use super::ggml::*;
@@ -22,7 +22,7 @@ struct Neighbour {
 }
 
 thread_local! {
-    static AWAITED: RefCell<Option<Arc<Mutex<Cpu>>>> = const { RefCell::new(None) };
+    static AWAITED: RefCell<Weak<Mutex<Cpu>>> = const { RefCell::new(Weak::new()) };
 }
 
 /// What the CPU device has made backends with before [`share_with_next`] was called.
@@ -37,8 +37,16 @@ fn neighbours() -> &'static Mutex<HashMap<usize, Neighbour>> {
 /// The next CPU backend that this thread makes will compute on `cpu`: llama.cpp makes it right after ours.
 pub fn share_with_next(cpu: &Arc<Mutex<Cpu>>) {
     if Pool::is_needed() && watch_device() {
-        AWAITED.replace(Some(cpu.clone()));
+        AWAITED.replace(Arc::downgrade(cpu));
     }
+}
+
+/// Makes a CPU backend that is nobody's neighbour.
+pub fn make_alone<T>(make: impl FnOnce() -> T) -> T {
+    let awaited = AWAITED.take();
+    let made = make();
+    AWAITED.replace(awaited);
+    made
 }
 
 /// From now on the CPU device makes backends by way of [`init`]. False if it cannot.
@@ -52,9 +60,12 @@ fn watch_device() -> bool {
         // SAFETY: what the slot holds is a function of this type, or null.
         let found: Option<Init> = unsafe { std::mem::transmute(slot.load(Ordering::Acquire)) };
         let Some(found) = found else { return false };
+        // Whatever unloads this library would leave the device with a function that is gone.
+        #[cfg(unix)]
+        if !super::loader::pin() {
+            return false;
+        }
         INIT.set(found).is_ok() && {
-            #[cfg(unix)]
-            super::loader::pin();
             slot.store(init as *mut c_void, Ordering::Release);
             true
         }
@@ -65,7 +76,7 @@ unsafe extern "C" fn init(device: ggml_backend_dev_t, params: *const c_char) -> 
     let Some(original) = INIT.get() else { return std::ptr::null_mut() };
     // SAFETY: ggml's own call, handed on.
     let backend = unsafe { original(device, params) };
-    if let Some(cpu) = AWAITED.take()
+    if let Some(cpu) = AWAITED.take().upgrade()
         && !backend.is_null()
     {
         // SAFETY: just made, and used by nobody yet.

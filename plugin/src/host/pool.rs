@@ -3,26 +3,15 @@
 
 use std::ffi::{c_int, c_void};
 
+use super::api::ggml_threadpool_params_init;
 use super::cpu;
 use super::ggml::ggml_backend_t;
 
-/// `ggml_threadpool_params` of ggml.h.
-#[repr(C)]
-struct Params {
-    /// All false: where the system puts them.
-    cpumask: [bool; 512],
-    n_threads: c_int,
-    prio: c_int,
-    /// How long threads look for more work before they sleep.
-    poll: u32,
-    strict_cpu: bool,
-    paused: bool,
-}
-
-const POLL: u32 = 50; // as ggml_threadpool_params_default() has it
-
 /// `ggml_threadpool`, which nobody may look into.
 type Threadpool = *mut c_void;
+
+/// `ggml_threadpool_params`, which ggml fills in by itself: twice as much space as it takes, in case that it grows.
+type Params = [u64; 136];
 
 /// So many threads for a CPU backend.
 pub struct Pool {
@@ -41,19 +30,16 @@ impl Pool {
 
     /// `None` if ggml gives none.
     pub fn new(threads: c_int) -> Option<Self> {
-        let mut params = Params {
-            cpumask: [false; 512],
-            n_threads: threads,
-            prio: 0,
-            poll: POLL,
-            strict_cpu: false,
-            paused: false,
-        };
         // SAFETY: this is the type of the function of this name, by ggml-cpu.h.
-        let new: Option<unsafe extern "C" fn(*mut Params) -> Threadpool> =
+        let new: Option<unsafe extern "C" fn(*mut c_void) -> Threadpool> =
             unsafe { std::mem::transmute(cpu::function(c"ggml_threadpool_new")) };
-        // SAFETY: ggml copies the parameters.
-        let pool = unsafe { new?(&mut params) };
+        let mut params: Params = [0; 136];
+        let params = (&raw mut params).cast();
+        // SAFETY: there is enough space for what ggml fills in, and copies.
+        let pool = unsafe {
+            ggml_threadpool_params_init(params, threads);
+            new?(params)
+        };
         (!pool.is_null()).then_some(Self { pool, threads })
     }
 

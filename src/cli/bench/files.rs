@@ -12,6 +12,9 @@ use unweight::convert::{Form, convert, restore};
 use super::sample::{Sample, ratio};
 use super::{Row, folder_beside, thread_counts};
 
+/// Of larger files zstd -19 would take hours.
+const MOST_FOR_19: u64 = 400_000_000;
+
 /// What to time: its name, how many threads it uses, and the file that it writes.
 struct Step<'a> {
     what: &'static str,
@@ -39,20 +42,20 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
         step("copy", 1, "copy", Box::new(copy)),
         step("zstd -3", 1, "zstd", Box::new(|| zstd(original, &path("zstd"), 3, false))),
         step("zstd -3 -d", 1, "unpacked", Box::new(|| unzstd(&path("zstd"), &path("unpacked")))),
-        Step {
-            once: true,
-            ..step("zstd -19 --long", 1, "zstd-19", Box::new(|| zstd(original, &path("zstd-19"), 19, true)))
-        },
     ];
+    let is_small = bytes < MOST_FOR_19;
+    if is_small {
+        let run = || zstd(original, &path("zstd-19"), 19, true);
+        steps.push(Step { once: true, ..step("zstd -19 --long", 1, "zstd-19", Box::new(run)) });
+    }
     let path = &path;
     for pool in &pools {
         let convert = |from: &str, to: &str, form| {
             let from = if from.is_empty() { original.to_owned() } else { path(from) };
             pool.install(|| Ok(convert(&from, &path(to), form, true, &()).map(drop)?))
         };
-        let restore = |from: &str, to: &str| {
-            pool.install(|| Ok(restore(&path(from), &path(to), true, &()).map(drop)?))
-        };
+        let restore =
+            |from: &str, to: &str| pool.install(|| Ok(restore(&path(from), &path(to), true, &()).map(drop)?));
         let threads = pool.current_num_threads();
         let mut add = |what, writes, run| steps.push(step(what, threads, writes, run));
         add("convert", "runs", Box::new(move || convert("", "runs", Form::Run)));
@@ -82,9 +85,13 @@ pub fn measure(original: &Path, rounds: u32) -> Result<Vec<Row>> {
         row(step.what.to_owned(), step.threads, "GB/s of original", Sample::of(values), ratio)
     });
     let mut rows: Vec<_> = of_rates.collect();
-    for (what, name) in
-        [("zstd -3", "zstd"), ("zstd -19 --long", "zstd-19"), ("convert", "runs"), ("convert --archive", "archive")]
-    {
+    let sizes = [
+        ("zstd -3", "zstd"),
+        ("zstd -19 --long", "zstd-19"),
+        ("convert", "runs"),
+        ("convert --archive", "archive"),
+    ];
+    for (what, name) in sizes.into_iter().filter(|(_, name)| is_small || *name != "zstd-19") {
         let share = 100.0 * fs::metadata(path(name))?.len() as f64 / bytes as f64;
         rows.push(row(format!("size by {what}"), 1, "% of original", Sample::of(&[share]), None));
     }

@@ -17,8 +17,12 @@ use super::super::gaps::{Gaps, unpack};
 use super::super::original::Original;
 use super::super::source::Source;
 
-/// Metadata of real models are a few dozen megabytes at most. The limit keeps a forged archive from asking for memory without end.
-const MOST_HEADER_BYTES: u64 = 1 << 30;
+/// Metadata of real models are a few dozen megabytes at most, and packed to a third or so. The limit keeps a small archive from asking for
+/// much memory.
+const MOST_HEADER_BYTES: u64 = 1 << 28;
+fn most_header_bytes(frame: u64) -> u64 {
+    frame.saturating_mul(64).saturating_add(1 << 24).min(MOST_HEADER_BYTES)
+}
 
 /// An archive, as the original that it holds.
 pub struct Archive {
@@ -73,7 +77,7 @@ impl Archive {
         let start = shell.position(tensor);
         let bytes = shell.bytes(tensor);
         let index = Index::parse(bytes).in_file(&source.path)?;
-        if index.header_len > MOST_HEADER_BYTES {
+        if index.header_len > most_header_bytes(index.header_frame) {
             return Err(Error::new(
                 &source.path,
                 ArchiveError::Contradiction("metadata of no possible length"),
@@ -150,7 +154,9 @@ impl Archive {
             pieces.push((chunk, from as usize, piece));
             (left, at) = (rest, at + len);
         }
-        pieces.into_par_iter().try_for_each(|(chunk, from, piece)| {
+        let (first, last) =
+            (pieces.first().map_or(0, |piece| piece.0), pieces.last().map_or(0, |piece| piece.0));
+        let done = pieces.into_par_iter().try_for_each(|(chunk, from, piece)| {
             let coded = self.bytes(place.chunks[chunk as usize]..place.chunks[chunk as usize + 1]);
             let whole = chunk_len(chunk) as usize;
             let decoded = if piece.len() == whole {
@@ -159,9 +165,12 @@ impl Archive {
                 let mut all = vec![0; whole];
                 decoder.decode(coded, &mut all).map(|()| piece.copy_from_slice(&all[from..][..piece.len()]))
             };
-            self.source.release(coded);
             decoded.map_err(|error| Error::tensor(&self.source.path, &place.name, TensorCause::Coding(error)))
-        })
+        });
+        // With the chunk before, since pages hold parts of two.
+        let range = place.chunks[first.saturating_sub(1) as usize]..place.chunks[last as usize + 1];
+        self.source.release(self.bytes(range));
+        done
     }
 }
 

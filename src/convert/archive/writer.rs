@@ -6,7 +6,7 @@ use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYT
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::records;
 
-use super::super::error::{Error, In, Refusal, Result, TensorCause};
+use super::super::error::{Cause, Error, In, Refusal, Result, TensorCause};
 use super::super::original::{Original, stream};
 use super::super::output::Output;
 use super::super::progress::{Progress, Stage};
@@ -22,6 +22,8 @@ const RECORDS: u64 = 1 << 20;
 /// Weights that a tensor is learnt from, at most: one in 16 is enough, and little is too few.
 const LEAST_SAMPLE: u64 = 1 << 20;
 const MOST_SAMPLE: u64 = 1 << 24;
+/// Bytes that are read together for that, about.
+const RUN: u64 = 1 << 16;
 /// Rows longer than this are coded as bytes.
 const LONGEST_ROW: u64 = 1 << 20;
 /// Other tensors than those of full precision are coded where it saves one byte in so many.
@@ -55,7 +57,6 @@ struct Plan {
 }
 
 enum Coder {
-    Stored,
     Weights { original: Number, stored: Number, encoder: Encoder },
     Records(planes::Encoder),
 }
@@ -70,8 +71,12 @@ impl Writer<'_> {
         let written = self.code(Some(output))?;
         // What an attempt to code a tensor may have left behind.
         output.set_len(written.len)?;
-        stream(&Archive::open(output.path())?, self.progress, |_| Ok(()))
-            .map_err(|error| Error { file: output.target().to_owned(), ..error })?;
+        let proof =
+            Archive::open(output.path()).and_then(|archive| stream(&archive, self.progress, |_| Ok(())));
+        proof.map_err(|error| Error {
+            file: output.target().to_owned(),
+            cause: Box::new(as_written(*error.cause)),
+        })?;
         Ok(written)
     }
 
@@ -128,28 +133,24 @@ impl Writer<'_> {
         tensor: usize,
         at: u64,
     ) -> Result<Entry> {
-        let info = &self.gguf.tensors[tensor];
-        let plan = self.plan(tensor)?;
-        let worth = match plan.coding {
-            Coding::Records { .. } => info.len - info.len / LEAST_SAVED,
-            Coding::Weights { .. } | Coding::Stored => info.len - 1,
-        };
-        if !matches!(plan.coding, Coding::Stored)
-            && let Some(entry) = self.coded(output, windows, tensor, &plan, at, worth)?
+        if let Some(plan) = self.plan(tensor)?
+            && let Some(entry) = self.coded(output, windows, tensor, &plan, at)?
         {
             return Ok(entry);
         }
-        let plan = Plan {
-            coding: Coding::Stored,
-            model: Vec::new(),
-            chunk: MOST_CHUNK_BYTES,
-            encoder: Coder::Stored,
-        };
-        let entry = self.coded(output, windows, tensor, &plan, at, u64::MAX)?;
-        entry.ok_or_else(|| Error::tensor(self.original.path(), info.name, TensorCause::NotAsRead))
+        let info = &self.gguf.tensors[tensor];
+        let from = self.gguf.position(info);
+        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
+        windows.each(0..info.len, window_of(self.original.unit(tensor)), read, |offset, bytes| {
+            self.progress.advance(bytes.len() as u64);
+            put(output, at + offset, bytes)
+        })?;
+        let chunks = (0..info.len).step_by(MOST_CHUNK_BYTES as usize);
+        let chunks = chunks.map(|at| MOST_CHUNK_BYTES.min(info.len - at) as u32).collect();
+        Ok(Entry { xxh3: self.reading.xxh3[tensor], coding: Coding::Stored, model: 0, chunks })
     }
 
-    /// `None` if it takes more than `most` bytes.
+    /// `None` if it would save too little.
     fn coded(
         &self,
         output: Option<&Output>,
@@ -157,51 +158,43 @@ impl Writer<'_> {
         tensor: usize,
         plan: &Plan,
         at: u64,
-        most: u64,
     ) -> Result<Option<Entry>> {
         let info = &self.gguf.tensors[tensor];
-        let (mut end, mut chunks, mut is_too_much) = (at, Vec::new(), false);
-        put(output, end, &plan.model)?;
-        end += plan.model.len() as u64;
+        let most = match plan.coding {
+            Coding::Records { .. } => info.len - info.len / LEAST_SAVED,
+            Coding::Weights { .. } | Coding::Stored => info.len - 1,
+        };
+        let (mut len, mut chunks) = (plan.model.len() as u64, Vec::new());
+        put(output, at, &plan.model)?;
         let from = self.gguf.position(info);
         let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
         let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
+        let mut done = 0;
         windows.each(0..info.len, window_of(plan.chunk), read, |_, bytes| {
-            if is_too_much {
-                return Ok(());
-            }
-            if matches!(plan.encoder, Coder::Stored) {
-                put(output, end, bytes)?;
-                end += bytes.len() as u64;
-                self.progress.advance(bytes.len() as u64);
+            if len > most {
                 return Ok(());
             }
             let coded: Vec<_> =
                 bytes.par_chunks(plan.chunk as usize).map(|chunk| plan.encoder.encode(chunk)).collect();
             for chunk in coded {
                 let chunk = chunk.map_err(wrong)?;
+                put(output, at + len, &chunk)?;
                 chunks.push(chunk.len() as u32);
-                is_too_much |= end + chunk.len() as u64 - at > most;
-                if !is_too_much {
-                    put(output, end, &chunk)?;
-                    end += chunk.len() as u64;
-                }
+                len += chunk.len() as u64;
             }
-            self.progress.advance(bytes.len() as u64);
+            done += bytes.len() as u64;
             Ok(())
         })?;
-        if is_too_much {
+        if len > most {
             return Ok(None);
         }
-        if matches!(plan.encoder, Coder::Stored) {
-            let lens = (0..info.len).step_by(plan.chunk as usize);
-            chunks = lens.map(|at| plan.chunk.min(info.len - at) as u32).collect();
-        }
+        self.progress.advance(done);
         let (xxh3, model) = (self.reading.xxh3[tensor], plan.model.len() as u32);
         Ok(Some(Entry { xxh3, coding: plan.coding, model, chunks }))
     }
 
-    fn plan(&self, tensor: usize) -> Result<Plan> {
+    /// How to code a tensor; `None` where there is nothing to gain.
+    fn plan(&self, tensor: usize) -> Result<Option<Plan>> {
         let info = &self.gguf.tensors[tensor];
         let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
         let k = info.dims.row();
@@ -212,12 +205,12 @@ impl Writer<'_> {
             let mut words = vec![0; (sample.bytes.len() as u64 / original.bytes() * stored.bytes()) as usize];
             cast::narrow(original, stored, &sample.bytes, &mut words);
             let encoder = Encoder::learn(stored, k as usize, &words, sample.is_part).map_err(wrong)?;
-            return Ok(Plan {
+            return Ok(Some(Plan {
                 coding: Coding::Weights { number: stored, k, rows },
                 model: encoder.model().to_bytes(),
                 chunk: rows * k * original.bytes(),
                 encoder: Coder::Weights { original, stored, encoder },
-            });
+            }));
         }
         let planes = records::planes(info.ty);
         let width = info.ty.block_bytes();
@@ -225,34 +218,44 @@ impl Writer<'_> {
         let encoder =
             planes::Encoder::learn(width as usize, &planes, &sample.bytes, sample.is_part).map_err(wrong)?;
         let records = RECORDS / width;
-        let chunk = records * width;
         if encoder.model().is_raw() {
-            return Ok(Plan { coding: Coding::Stored, model: Vec::new(), chunk, encoder: Coder::Stored });
+            return Ok(None);
         }
-        Ok(Plan {
+        Ok(Some(Plan {
             coding: Coding::Records { width, records },
             model: encoder.model().to_bytes(),
-            chunk,
+            chunk: records * width,
             encoder: Coder::Records(encoder),
-        })
+        }))
     }
 
-    /// Rows of so many bytes, with weights of so many, to learn from: spread over the tensor, or all of it.
+    /// Rows of so many bytes, with weights of so many, to learn from: runs of them, spread over the tensor, or all of it.
     fn sample(&self, info: &TensorInfo, row: u64, weight: u64) -> Result<Sample> {
-        let rows = info.len / row;
+        let run = (RUN / row).max(1) * row;
         let wanted = (info.len / weight / 16).clamp(LEAST_SAMPLE, MOST_SAMPLE) * weight;
-        let stride = (info.len / wanted).clamp(1, rows.max(1));
-        let taken = rows.div_ceil(stride);
-        let mut bytes = vec![0; (taken * row) as usize];
+        let stride = info.len / wanted;
         let start = self.gguf.position(info);
-        if stride == 1 {
+        if stride < 2 || info.len / run < 2 {
+            let mut bytes = vec![0; info.len as usize];
             self.original.read(start, &mut bytes)?;
-        } else {
-            for (i, buffer) in bytes.chunks_exact_mut(row as usize).enumerate() {
-                self.original.read(start + i as u64 * stride * row, buffer)?;
-            }
+            return Ok(Sample { bytes, is_part: false });
         }
-        Ok(Sample { bytes, is_part: stride > 1 })
+        let runs: Vec<_> = (0..info.len / run).step_by(stride as usize).collect();
+        let mut bytes = vec![0; runs.len() * run as usize];
+        for (at, buffer) in runs.into_iter().zip(bytes.chunks_exact_mut(run as usize)) {
+            self.original.read(start + at * run, buffer)?;
+        }
+        Ok(Sample { bytes, is_part: true })
+    }
+}
+
+/// What a cause means of a file that has just been written.
+fn as_written(cause: Cause) -> Cause {
+    match cause {
+        Cause::Tensor { name, cause: TensorCause::Damaged } => {
+            Cause::Tensor { name, cause: TensorCause::NotAsRead }
+        }
+        cause => cause,
     }
 }
 
@@ -270,7 +273,6 @@ struct Sample {
 impl Coder {
     fn encode(&self, chunk: &[u8]) -> crate::archive::Result<Vec<u8>> {
         match self {
-            Self::Stored => Ok(chunk.to_vec()),
             Self::Weights { original, stored, encoder } if original == stored => encoder.encode(chunk),
             Self::Weights { original, stored, encoder } => {
                 let mut words = vec![0; chunk.len() / original.bytes() as usize * stored.bytes() as usize];
