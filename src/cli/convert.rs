@@ -75,11 +75,9 @@ fn dry_run(input: &Path, form: Form, progress: &Bar) -> Result<()> {
     if let Ok(report) = &report {
         print(report, form)?;
     }
-    if form == Form::Run {
-        Holder::open(input)?.read(|original| {
-            let gguf = original.gguf()?;
-            Ok(quantized::print(&gguf))
-        })??;
+    // Also where there is nothing to compress: then it says why.
+    if let (Form::Run, holder @ (Holder::Original(_) | Holder::Archive(_))) = (form, Holder::open(input)?) {
+        holder.read(|original| Ok(quantized::print(&original.gguf()?)))??;
     }
     report.map(drop).map_err(Into::into)
 }
