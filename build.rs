@@ -58,6 +58,11 @@ fn compile(library: &str, files: &[&str], flags: &[&str]) {
         ("UW_RUST_CODE3_BYTES", constants::CODE3_BYTES),
         ("UW_RUST_CODE4_BYTES", constants::CODE4_BYTES),
         ("UW_RUST_CODE6_BYTES", constants::CODE6_BYTES),
+        ("UW_RUST_LANES", constants::LANES),
+        ("UW_RUST_SYMBOLS", constants::SYMBOLS),
+        ("UW_RUST_SLOT_BITS", constants::SLOT_BITS),
+        ("UW_RUST_RAW_GROUP", constants::RAW_GROUP),
+        ("UW_RUST_TURNED", constants::TURNED),
     ] {
         build.define(name, value.to_string().as_str());
     }

@@ -1,10 +1,12 @@
 //! How often symbols come: as levels, which are what is stored, and as shares of all slots.
 
+use crate::codec::constants;
+
 use super::binary::{Chance, Coder};
 use super::error::{Error, Result};
 
 /// Slots of a table, as a power of two.
-pub(super) const SLOT_BITS: u32 = 12;
+pub(super) const SLOT_BITS: u32 = constants::SLOT_BITS as u32;
 pub(super) const SLOTS: u32 = 1 << SLOT_BITS;
 /// The highest level: all slots.
 pub(super) const TOP: usize = 105;

@@ -1,4 +1,4 @@
-// Sizes of docs/FORMAT.md. Plain constants and nothing else: build.rs includes this file too, and has the C kernel check them.
+// Sizes of docs/FORMAT.md and docs/ARCHIVE-CODES.md. Plain constants and nothing else: build.rs includes this file too, and has the C kernel check them.
 
 /// Weights in a block.
 pub const BLOCK: u64 = 64;
@@ -20,3 +20,14 @@ pub const CODE4_BYTES: u64 = 32;
 pub const CODE6_BYTES: u64 = 48;
 /// Weights in the longest row: no model is near it, and it bounds the memory that a reader needs.
 pub const LONGEST_ROW: u64 = 1 << 20;
+
+/// Most lanes of a stream of an archive.
+pub const LANES: u64 = 64;
+/// Symbols, and buckets, of a table of weights.
+pub const SYMBOLS: u64 = 64;
+/// Slots of a table, as a power of two.
+pub const SLOT_BITS: u64 = 12;
+/// Weights whose raw bits stand together.
+pub const RAW_GROUP: u64 = 512;
+/// Columns that are made rows of at a time: the kernels' own affair.
+pub const TURNED: u64 = 16;

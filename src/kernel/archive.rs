@@ -2,18 +2,26 @@
 
 use std::ffi::c_int;
 
-use crate::codec::Number;
+use crate::codec::{Number, constants};
 
 /// Most lanes of a stream.
-pub const LANES: usize = 64;
+pub const LANES: usize = constants::LANES as usize;
 /// Buckets, and symbols, of a [`Code`].
-pub const SYMBOLS: usize = 64;
+pub const SYMBOLS: usize = constants::SYMBOLS as usize;
 /// Slots of a table.
-pub const SLOTS: usize = 4096;
+pub const SLOTS: usize = 1 << constants::SLOT_BITS;
 /// What states are before the first word is written, and after the last is read.
 pub const STATE_LEAST: u32 = 1 << 16;
 /// Weights whose raw bits stand together.
-pub const RAW_GROUP: usize = 512;
+pub const RAW_GROUP: usize = constants::RAW_GROUP as usize;
+
+// archive_internal.h says the same of its structures.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<Code>() == 768 && size_of::<Coding>() == 9224);
+    assert!(size_of::<UwStream>() == 280 && size_of::<UwPen>() == 280);
+    assert!(size_of::<UwBands>() == 64 && size_of::<UwParts>() == 56);
+};
 
 /// `uw_code`: a table as the kernels look it up.
 #[repr(C, align(64))]
@@ -142,7 +150,7 @@ impl<'a> Pen<'a> {
 }
 
 /// Rows that are turned at a time.
-pub const TURNED: usize = 16;
+pub const TURNED: usize = constants::TURNED as usize;
 
 /// [`TURNED`] symbols of each row, to as many columns.
 pub fn turn_back(rows: &[&[u8; TURNED]; LANES], columns: &mut [u8; TURNED * LANES]) {

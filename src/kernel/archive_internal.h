@@ -7,6 +7,18 @@
 #include "archive.h"
 #include "internal.h"
 
+/* Constants as the Rust side has them (build.rs passes them on), and structures: archive.rs says the same of its own. */
+_Static_assert(UW_LANES == UW_RUST_LANES, "lanes");
+_Static_assert(UW_SYMBOLS == UW_RUST_SYMBOLS, "symbols");
+_Static_assert(UW_SLOT_BITS == UW_RUST_SLOT_BITS, "slots");
+_Static_assert(UW_RAW_GROUP == UW_RUST_RAW_GROUP, "groups of raw bits");
+_Static_assert(UW_TURNED == UW_RUST_TURNED, "columns that are turned");
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(uw_code) == 768 && sizeof(uw_coding) == 9224, "tables");
+_Static_assert(sizeof(uw_stream) == 280 && sizeof(uw_pen) == 280, "streams");
+_Static_assert(sizeof(uw_bands) == 64 && sizeof(uw_parts) == 56, "arguments");
+#endif
+
 /* One instruction set. */
 typedef struct uw_archive_kernels {
     /* Steps of all 64 lanes, those from `active` on standing still; tables[t] is that of step t. As many steps as the rest of the stream is
