@@ -167,7 +167,9 @@ pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Rep
 }
 
 fn read_all(original: &dyn Original, gguf: &Gguf, progress: &dyn Progress) -> Result<Reading> {
-    Reading::take(original, gguf, |tensor| number(tensor.ty), progress)
+    // BF16 is never a narrower kind.
+    let kind = |tensor: &TensorInfo| number(tensor.ty).filter(|&number| number != Number::Bf16);
+    Reading::take(original, gguf, kind, progress)
 }
 
 fn archive_report(original: &dyn Original, gguf: &Gguf, written: &archive::Written) -> Report {

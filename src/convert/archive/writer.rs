@@ -1,10 +1,10 @@
 use rayon::prelude::*;
 
 use crate::archive::{Encoder, planes};
-use crate::codec::{Number, cast};
+use crate::codec::{Analysis, Number, cast};
 use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYTES, shell};
 use crate::container::gguf::{Gguf, TensorInfo};
-use crate::container::records;
+use crate::container::{number, records};
 
 use super::super::error::{Cause, Error, In, Refusal, Result, TensorCause};
 use super::super::original::{Original, stream};
@@ -198,8 +198,8 @@ impl Writer<'_> {
         let info = &self.gguf.tensors[tensor];
         let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
         let k = info.dims.row();
-        if let (Some(analysis), 1..=LONGEST_ROW) = (&self.reading.analyses[tensor], k) {
-            let (original, stored) = (analysis.original(), analysis.narrowest());
+        if let (Some(original), 1..=LONGEST_ROW) = (number(info.ty), k) {
+            let stored = self.reading.analyses[tensor].as_ref().map_or(original, Analysis::narrowest);
             let rows = (CHUNK / k).max(1);
             let sample = self.sample(info, k * original.bytes(), original.bytes())?;
             let mut words = vec![0; (sample.bytes.len() as u64 / original.bytes() * stored.bytes()) as usize];
