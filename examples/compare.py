@@ -97,7 +97,13 @@ def main(host, plugin, original, compressed):
     for name, side in sides.items():
         answers[name], memory[name] = host.answer(*side)
         print(f"\n{name}: {answers[name]}", flush=True)
-    for _ in range(ROUNDS):
+    if not answers["original"]:
+        sys.exit("compare.py: no answer")
+    if answers["original"] != answers["compressed"]:
+        sys.exit("compare.py: the answers differ")
+    print("\nThe answers are the same.", flush=True)
+    for number in range(ROUNDS):
+        print(f"measuring, round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
         for name, side in sides.items():
             speed[name].append(host.speeds(*side))
 
@@ -113,11 +119,6 @@ def main(host, plugin, original, compressed):
     row("generation", "tokens/s", lambda name: median(name, "generation"))
     row("prompt of 128", "tokens/s", lambda name: median(name, "prompt"))
     print(f"{THREADS} threads; medians of {ROUNDS} interleaved runs")
-    if not answers["original"]:
-        sys.exit("compare.py: no answer")
-    if answers["original"] != answers["compressed"]:
-        sys.exit("compare.py: the answers differ")
-    print("The answers are the same.")
 
 
 if __name__ == "__main__":

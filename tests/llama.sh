@@ -124,7 +124,7 @@ for mode in mmap none; do
 done
 succeeds "a ggml with other structures" "$stock/doctored" "$release/libggml_unweight.so"
 "$unweight" convert --archive "${original[tied]}" "$work/archive.gguf"
-refuses "stock: an archive says what to type" "unweight-gguf convert" "$stock/logits $work/archive.gguf"
+refuses "stock: an archive says what to type" "unweight-gguf restore ARCHIVE.gguf" "$stock/logits $work/archive.gguf"
 # Nothing keeps llama.cpp from opening the file without the plugin: it stops at the first compressed weight that it meets. A look-up of
 # rows aborts with a message; a product jumps to address 0, and the system kills the program.
 stops "stock without the plugin: rows are looked up first" "$stock/logits ${compressed[tied]}"

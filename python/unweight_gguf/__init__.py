@@ -77,7 +77,9 @@ def convert(original, compressed=None, *, archive=False, force=False):
 
 
 def restore(compressed, original, *, force=False):
-    """Gives the original file back, byte for byte."""
+    """Gives the original file back, byte for byte, as a file."""
+    if os.fspath(original) == "-":
+        raise Error("-: standard output is for the command line")
     _run("restore", compressed, original, *(["--force"] if force else []))
 
 

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table};
 use unweight::codec::Number;
 use unweight::container;
@@ -35,6 +35,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.output.as_deref() == Some(Path::new("-")) {
+        bail!(
+            "-: what is written is read back to prove it, so not to standard output; ./- is a file of that name"
+        );
+    }
     let progress = Bar::default();
     let form = if arguments.archive { Form::Archive } else { Form::Run };
     if arguments.dry_run {

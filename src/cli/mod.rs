@@ -14,8 +14,10 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use unweight::convert::Cause;
 
-/// Makes full-precision GGUF models smaller without changing one bit of them: BF16 by 29 %, F32 that was BF16 by 65 %.
+/// Makes full-precision GGUF models smaller without changing one bit of them, BF16 by 29 %, F32 that was BF16 by 65 %, and any GGUF file for
+/// keeping and sending.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
@@ -31,11 +33,11 @@ const EXIT_CODES: &str =
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Write the compressed form of a GGUF file with BF16, F16 or F32 weights
+    /// Write the compressed form of a GGUF file with BF16, F16 or F32 weights, or an archive of any
     Convert(convert::Arguments),
     /// Give back the original file, byte for byte
     Restore(restore::Arguments),
-    /// Prove that a compressed file holds its original
+    /// Prove that a compressed file or an archive holds its original
     Verify(verify::Arguments),
     /// Show what is in each tensor of a compressed or an original file
     Inspect(inspect::Arguments),
@@ -84,8 +86,14 @@ fn interrupted() {
 
 /// A reader of our output that has seen enough (`| head`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let json = || cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        let ours = || match &*cause.downcast_ref::<unweight::convert::Error>()?.cause {
+            Cause::Io(error) | Cause::Doing { error, .. } => Some(error.kind()),
+            _ => None,
+        };
+        io.or_else(json).or_else(ours)
+    };
+    error.chain().filter_map(kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

@@ -22,7 +22,7 @@ pub fn print(gguf: &Gguf) -> Result<()> {
             let stay = if count == 1 { "tensor stays as it is" } else { "tensors stay as they are" };
             writeln!(
                 stdout(),
-                "{name}: {count} {stay}, {}; at best {gain:.1} % could be gained",
+                "{name}: {count} {stay}, {}; some {gain:.0} % could be gained, and are by --archive",
                 size(bytes)
             )?;
         }

@@ -10,7 +10,7 @@ use super::progress::{Bar, size};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The compressed GGUF file
+    /// The compressed GGUF file, or the archive
     file: PathBuf,
     /// Compare with this file, byte for byte
     #[arg(long, value_name = "ORIGINAL")]

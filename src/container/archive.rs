@@ -15,7 +15,8 @@ const KEY_VERSION: &str = "unweight.archive.version";
 const KEY_WRITER: &str = "unweight.writer";
 pub const VERSION: u32 = 1;
 /// What llama.cpp says that it does not know, so that it says what to do.
-const ARCHITECTURE: &str = "unweight-archive, to be run after: unweight-gguf convert ARCHIVE.gguf MODEL.gguf";
+const ARCHITECTURE: &str =
+    "unweight-archive, which runs after: unweight-gguf restore ARCHIVE.gguf MODEL.gguf";
 /// Keys of the original that stand in the archive, too, so that others can tell what it holds.
 const SHOWN: [&str; 4] = ["general.name", "general.basename", "general.size_label", "general.license"];
 const ALIGNMENT: u64 = 32;

@@ -46,7 +46,7 @@ pub enum Cause {
     Missing { name: String, more: usize },
     #[error("{0}")]
     Archive(#[from] ArchiveError),
-    #[error("the metadata: {0}")]
+    #[error("the metadata of the original, damaged: {0}")]
     Metadata(String),
     #[error("the bytes between the tensors: {0}")]
     Between(String),
@@ -74,7 +74,7 @@ pub enum TensorCause {
     Damaged,
     #[error("{0}")]
     Open(#[from] OpenError),
-    #[error("{0}")]
+    #[error("damaged: {0}")]
     Coding(#[from] crate::archive::Error),
     #[error("this version of the program knows no encoding for {0}")]
     Type(TensorType),
@@ -103,8 +103,8 @@ pub enum Refusal {
         "an archive already; `unweight-gguf convert` makes the form of it that runs, `unweight-gguf restore` the original"
     )]
     Archived,
-    #[error("nothing to compress: {0}")]
-    Nothing(&'static str),
+    #[error("nothing to compress: {why}; {way}")]
+    Nothing { why: &'static str, way: &'static str },
     #[error(
         "an image or audio encoder (mmproj): llama.cpp reads such files by a loader of its own, which no plugin reaches; it would not run"
     )]
@@ -129,15 +129,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    /// What the system said.
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &*self.cause {
-            Cause::Io(error) | Cause::Doing { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for Error {}
 
 pub type Result<T> = std::result::Result<T, Error>;
 

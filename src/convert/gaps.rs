@@ -67,8 +67,8 @@ pub fn unpack(frame: &[u8], len: u64) -> Result<Vec<u8>, String> {
         return Err("something behind the end of their frame".to_owned());
     }
     match (bytes.len() as u64).cmp(&len) {
-        std::cmp::Ordering::Less => Err("fewer than there is space for".to_owned()),
+        std::cmp::Ordering::Less => Err("fewer bytes than there is space for".to_owned()),
         std::cmp::Ordering::Equal => Ok(bytes),
-        std::cmp::Ordering::Greater => Err("more than there is space for".to_owned()),
+        std::cmp::Ordering::Greater => Err("more bytes than there is space for".to_owned()),
     }
 }

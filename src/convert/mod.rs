@@ -214,7 +214,12 @@ fn survey_and_plan(
     let mut survey = Survey::take(original, gguf, &selection, progress)?;
     let refused = |refusal| Error::new(original.path(), Cause::Refused(refusal));
     if survey.encoders.iter().all(Option::is_none) {
-        return Err(refused(Refusal::Nothing(why_nothing(gguf, &survey))));
+        let way = if original.blake3().is_some() {
+            "`unweight-gguf restore` gives back the original, which runs"
+        } else {
+            "`--archive` makes a file for keeping and sending smaller"
+        };
+        return Err(refused(Refusal::Nothing { why: why_nothing(gguf, &survey), way }));
     }
     let plan = |survey: &Survey| Writer { original, gguf, survey, progress }.plan();
     let is_too_small = |error: &Error| matches!(*error.cause, Cause::Layout(LayoutError::TooSmall));

@@ -151,7 +151,7 @@ proptest! {
             Err(error) => {
                 let is_expected = matches!(
                     *error.cause,
-                    Cause::Refused(Refusal::NotSmaller { .. } | Refusal::Nothing(_))
+                    Cause::Refused(Refusal::NotSmaller { .. } | Refusal::Nothing { .. })
                         | Cause::Layout(LayoutError::TooSmall)
                 );
                 prop_assert!(is_expected, "{}", error);
