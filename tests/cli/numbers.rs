@@ -166,7 +166,8 @@ fn what_is_saved_is_said_of_each_kind() {
             assert!(found.is_some_and(|found| found.ends_with(" % smaller")), "{report}");
         }
     }
-    let quantized = "Q8_0: 2 tensors stay as they are, 3.3 kB; some 6 % could be gained, and are by --archive";
+    let quantized =
+        "Q8_0: 2 tensors stay as they are, 3.3 kB; some 6 % could be gained, and are by --archive";
     assert!(dry.contains(quantized), "{dry}");
     let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap();
     assert!(row("blk.2.ffn_up.weight").contains("BF16 in F32"), "{table}");

@@ -257,8 +257,8 @@ fn forged_bytes_between_tensors_do_not_verify() {
     };
     let frame = |len: usize| zstd::encode_all(&vec![0xA5; len][..], 3).unwrap();
     for (bytes, expected) in [
-        (frame(3), "the bytes between the tensors: fewer than there is space for"),
-        (frame(1 << 20), "the bytes between the tensors: more than there is space for"),
+        (frame(3), "the bytes between the tensors: fewer bytes than there is space for"),
+        (frame(1 << 20), "the bytes between the tensors: more bytes than there is space for"),
         (vec![0; 20], "the bytes between the tensors: "),
     ] {
         let refused = forge(&bytes);
