@@ -3,8 +3,9 @@
 # compressed file, and from an original beside the plugin. Python wheels of xllamacpp stand for many versions of ggml, the npm package
 # node-llama-cpp for programs that keep ggml to themselves, Debian's llama-server for servers. Downloads some 400 MB once, into the cache.
 # docs/COMPATIBILITY.md lists what this found.
-#   tests/hosts.sh           all but
-#   tests/hosts.sh --gpu     a build with a GPU, too: 70 MB more, and some minutes
+#   tests/hosts.sh              all but
+#   tests/hosts.sh --gpu        a build with a GPU, too: 70 MB more, and some minutes
+#   tests/hosts.sh --sources    a Python package that comes as sources, too: five to ten minutes to build, once
 set -euo pipefail
 # shellcheck source=tools/checks.sh
 . "$(dirname "$0")/tools/checks.sh"
@@ -20,6 +21,7 @@ mkdir -p "$hosts"
 wheels=("$xllamacpp" 2026.9.10809 2026.8.10229 2026.7.9873 2026.6.9538 2026.5.9093)
 too_old=2026.4.8672
 node_llama_cpp=3.22.1
+llama_cpp_python=0.3.36
 
 # wheel VERSION: prints its folder.
 wheel() {
@@ -69,6 +71,21 @@ if [ "$(uname -sm)" = "Linux x86_64" ]; then
   refuses "xllamacpp $too_old: too old" "unweight: ggml 0.9.11 of this program cannot be worked with" "$command ${compressed[odd]} $plugin"
 else
   echo "SKIPPED  xllamacpp: there is no wheel for this machine here"
+fi
+
+if [ "${1:-}" = --sources ]; then
+  echo "== Python: llama-cpp-python"
+  package=$hosts/llama-cpp-python-$llama_cpp_python
+  if [ ! -d "$package" ]; then
+    rm -rf "$package.part"
+    # The libraries only: it would build llama.cpp's programs, too.
+    CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
+      -DLLAMA_BUILD_COMMON=OFF" CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
+      "$python" -m pip --quiet --disable-pip-version-check install --target "$package.part" "llama-cpp-python==$llama_cpp_python" >&2
+    mv "$package.part" "$package"
+  fi
+  command="PYTHONPATH=$package $python $tests/tools/llama_cpp_logprobs.py"
+  compare "llama-cpp-python $llama_cpp_python" "$command" "$command MODEL $plugin"
 fi
 
 echo "== Node: node-llama-cpp"
