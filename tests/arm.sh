@@ -44,14 +44,8 @@ emulator="qemu-aarch64 -cpu max,pauth-impdef=on"
 
 echo "== Program"
 declare -A original=([tiny]=$tests/data/tiny-bf16.gguf)
-names=(tiny)
-for kind in f16 f32 bf16_in_f16 bf16_in_f32 f16_in_f32; do
-  for name in odd odd_experts; do
-    names+=("$name/$kind")
-    original[$name/$kind]=$work/$name-$kind-original.gguf
-    small "llama+$name/$kind" "${original[$name/$kind]}"
-  done
-done
+models_of_kinds
+names=(tiny "${kinds[@]}")
 declare -A compressed
 for name in "${names[@]}"; do
   compressed[$name]=$work/${name/\//-}.gguf

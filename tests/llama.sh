@@ -21,15 +21,7 @@ declare -A original=([tiny]=$tests/data/tiny-bf16.gguf [tied]=$cache/models/test
 "$python" "$tests/tools/rewrite.py" "${original[tied]}" "${original[tuned]}" --negate ffn_
 small glm4+nextn "${original[nextn]}"
 small llama+q8_0_embeddings "${original[first_multiplied]}"
-# Models of other kinds than BF16: rows of odd lengths, which sums of each kind end in another way, and experts with such rows.
-kinds=()
-for kind in f16 f32 bf16_in_f16 bf16_in_f32 f16_in_f32; do
-  for name in odd odd_experts; do
-    kinds+=("$name/$kind")
-    original[$name/$kind]=$work/$name-$kind-original.gguf
-    small "llama+$name/$kind" "${original[$name/$kind]}"
-  done
-done
+models_of_kinds
 declare -A compressed
 for name in "${!original[@]}"; do
   compressed[$name]=$work/${name/\//-}.gguf

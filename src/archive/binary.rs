@@ -4,9 +4,6 @@ use std::hint;
 
 use super::error::{Error, Result};
 
-/// The upper end of the range that a coder begins with.
-const START: u32 = u32::MAX;
-
 /// The probability of a one in 65536ths, as far as it is known.
 #[derive(Clone, Copy)]
 pub(super) struct Chance(u16);
@@ -21,8 +18,8 @@ impl Chance {
     }
 
     /// The last value of the lower part of a range, which belongs to ones.
-    fn middle(self, low: u32, high: u32) -> u32 {
-        low + ((high - low) >> 12) * u32::from(self.0 >> 4)
+    fn middle(self, range: &Range) -> u32 {
+        range.low + ((range.high - range.low) >> 12) * u32::from(self.0 >> 4)
     }
 }
 
@@ -43,19 +40,43 @@ pub(super) trait Coder {
     }
 }
 
-pub(super) struct Writer {
+/// What is left of all numbers after some decisions: those that stand for them.
+struct Range {
     low: u32,
     high: u32,
+}
+
+impl Range {
+    const ALL: Self = Self { low: 0, high: u32::MAX };
+
+    /// Keeps the part of a decision, of which the lower one ends with `middle`.
+    fn keep(&mut self, middle: u32, bit: bool) {
+        if bit { self.high = middle } else { self.low = middle + 1 }
+    }
+
+    /// The byte that all numbers of it begin with, which is taken off; `None` if they begin with several.
+    fn settled(&mut self) -> Option<u8> {
+        let settled = ((self.low ^ self.high) >> 24 == 0).then_some((self.high >> 24) as u8);
+        if settled.is_some() {
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xFF;
+        }
+        settled
+    }
+}
+
+pub(super) struct Writer {
+    range: Range,
     bytes: Vec<u8>,
 }
 
 impl Writer {
     pub fn new() -> Self {
-        Self { low: 0, high: START, bytes: Vec::new() }
+        Self { range: Range::ALL, bytes: Vec::new() }
     }
 
     pub fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend(last(self.low));
+        self.bytes.extend(last(self.range.low));
         self.bytes
     }
 }
@@ -68,25 +89,17 @@ fn last(low: u32) -> Option<u8> {
 
 impl Coder for Writer {
     fn bit(&mut self, chance: &mut Chance, bit: bool) -> bool {
-        let middle = chance.middle(self.low, self.high);
-        if bit {
-            self.high = middle
-        } else {
-            self.low = middle + 1
-        }
+        self.range.keep(chance.middle(&self.range), bit);
         chance.update(bit);
-        while (self.low ^ self.high) >> 24 == 0 {
-            self.bytes.push((self.high >> 24) as u8);
-            self.low <<= 8;
-            self.high = self.high << 8 | 0xFF;
+        while let Some(byte) = self.range.settled() {
+            self.bytes.push(byte);
         }
         bit
     }
 }
 
 pub(super) struct Reader<'a> {
-    low: u32,
-    high: u32,
+    range: Range,
     value: u32,
     bytes: &'a [u8],
     /// Bytes that have left the range.
@@ -96,12 +109,12 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         let value = (0..4).fold(0, |value, at| value << 8 | u32::from(*bytes.get(at).unwrap_or(&0)));
-        Self { low: 0, high: START, value, bytes, left: 0 }
+        Self { range: Range::ALL, value, bytes, left: 0 }
     }
 
     /// The bytes must end as [`Writer`] ends them.
     pub fn finish(self, what: &'static str) -> Result<()> {
-        if self.bytes.get(self.left..) == Some(last(self.low).as_slice()) {
+        if self.bytes.get(self.left..) == Some(last(self.range.low).as_slice()) {
             Ok(())
         } else {
             Err(Error::End(what))
@@ -111,18 +124,12 @@ impl<'a> Reader<'a> {
 
 impl Coder for Reader<'_> {
     fn bit(&mut self, chance: &mut Chance, _: bool) -> bool {
-        let middle = chance.middle(self.low, self.high);
+        let middle = chance.middle(&self.range);
         let bit = self.value <= middle;
-        if bit {
-            self.high = middle
-        } else {
-            self.low = middle + 1
-        }
+        self.range.keep(middle, bit);
         chance.update(bit);
-        while (self.low ^ self.high) >> 24 == 0 {
+        while self.range.settled().is_some() {
             self.left += 1;
-            self.low <<= 8;
-            self.high = self.high << 8 | 0xFF;
             self.value = self.value << 8 | u32::from(*self.bytes.get(self.left + 3).unwrap_or(&0));
         }
         bit

@@ -82,13 +82,13 @@ struct Total {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let source = Source::open(&arguments.file)?;
+    let holder = Holder::open(&arguments.file)?;
     let progress = Bar::default();
-    progress.begin(Stage::Reading, source.len());
-    let report = match Holder::open(&arguments.file)? {
-        Holder::Converted(opening) => of_converted(&opening, &opening.converted()?, &progress)?,
-        Holder::Archive(archive) => of_archive(&source, &archive, &progress)?,
-        Holder::Original(source) => of_original(&source, &progress)?,
+    progress.begin(Stage::Reading, holder.file().len());
+    let report = match &holder {
+        Holder::Converted(opening) => of_converted(opening, &opening.converted()?, &progress)?,
+        Holder::Archive(archive) => of_archive(archive, &progress)?,
+        Holder::Original(source) => of_original(source, &progress)?,
     };
     progress.finish();
     if arguments.json {
@@ -169,7 +169,8 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
     Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
 }
 
-fn of_archive(source: &Source, archive: &Archive, progress: &Bar) -> Result<Report> {
+fn of_archive(archive: &Archive, progress: &Bar) -> Result<Report> {
+    let source = archive.file();
     let (shell, gguf) = (source.gguf()?, archive.gguf()?);
     let mut tensors = Vec::new();
     let mut total = Total::default();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::align;
+use super::gguf::Gguf;
 
 /// Bytes that belong to no tensor are hashed, compressed and written like others, but no model has many of them. The limit keeps a
 /// forged index from asking for a file without end.
@@ -25,6 +26,15 @@ pub enum PartsError {
     Beyond,
     #[error("{0} bytes belong to no tensor; no model has so many")]
     Gaps(u64),
+}
+
+/// The parts of the file of `len` bytes that has this header.
+///
+/// # Errors
+/// As [`parts`].
+pub fn parts_of(gguf: &Gguf, len: u64) -> Result<Vec<(Part, Range<u64>)>, PartsError> {
+    let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
+    parts(gguf.header_len, gguf.alignment, &extents, len)
 }
 
 /// The parts of a file of `len` bytes, in file order, each with its extent from the start of the file. `tensors`: offset in the data

@@ -116,9 +116,9 @@ pub fn convert(
 ) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
-    refuse_parts(&holder, input)?;
     refuse(output, force, input)?;
     holder.read(|original| {
+        refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
@@ -148,8 +148,8 @@ pub fn convert(
 pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
-    refuse_parts(&holder, input)?;
     holder.read(|original| {
+        refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
@@ -303,14 +303,17 @@ pub struct Proof {
 pub fn restore(input: &Path, output: &Path, force: bool, progress: &dyn Progress) -> Result<Proof> {
     let holder = holder_of(input)?;
     refuse(output, force, input)?;
-    let missing = missing(&holder)?.len();
     holder.read(|original| {
         let output = Output::create(output, force, input)?;
         output.set_len(original.len())?;
         progress.begin(Stage::Restoring, original.len());
         stream(original, progress, |piece| output.write(piece.position, piece.bytes))?;
         output.commit()?;
-        Ok(Proof { len: original.len(), is_whole: original.blake3().is_some(), missing })
+        Ok(Proof {
+            len: original.len(),
+            is_whole: original.blake3().is_some(),
+            missing: original.missing().len(),
+        })
     })
 }
 
@@ -320,13 +323,16 @@ pub fn restore(input: &Path, output: &Path, force: bool, progress: &dyn Progress
 /// As [`restore`].
 pub fn restore_to(input: &Path, output: &mut (dyn Write + Send), progress: &dyn Progress) -> Result<Proof> {
     let holder = holder_of(input)?;
-    let missing = missing(&holder)?.len();
     holder.read(|original| {
         progress.begin(Stage::Restoring, original.len());
         let wrong = |error| Error::new(input, Cause::Doing { doing: "writing what it holds", error });
         stream(original, progress, |piece| output.write_all(piece.bytes).map_err(wrong))?;
         output.flush().map_err(wrong)?;
-        Ok(Proof { len: original.len(), is_whole: original.blake3().is_some(), missing })
+        Ok(Proof {
+            len: original.len(),
+            is_whole: original.blake3().is_some(),
+            missing: original.missing().len(),
+        })
     })
 }
 
@@ -344,7 +350,7 @@ pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> R
             return Err(Error::new(file, cause));
         }
         progress.begin(Stage::Verifying, len);
-        refuse_parts(&holder, file)?;
+        refuse_parts(original)?;
         original.check_rest()?;
         let mut buffer = Vec::new();
         stream(original, progress, |piece| {
@@ -358,8 +364,8 @@ pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> R
 fn holder_of(path: &Path) -> Result<Holder> {
     match Holder::open(path)? {
         // A shard may hold nothing that tells, with the index in another.
-        Holder::Original(_) => {
-            let opening = Opening::new(path)?;
+        Holder::Original(source) => {
+            let opening = Opening::of(source)?;
             opening.converted()?;
             Ok(Holder::Converted(opening))
         }
@@ -369,20 +375,13 @@ fn holder_of(path: &Path) -> Result<Holder> {
 
 /// # Errors
 /// If tensors of the original are in no file here.
-fn refuse_parts(holder: &Holder, file: &Path) -> Result<()> {
-    match missing(holder)?.split_first() {
+fn refuse_parts(original: &dyn Original) -> Result<()> {
+    match original.missing().split_first() {
         None => Ok(()),
         Some((name, others)) => {
-            Err(Error::new(file, Cause::Missing { name: name.clone(), more: others.len() }))
+            let cause = Cause::Missing { name: (*name).to_owned(), more: others.len() };
+            Err(Error::new(original.path(), cause))
         }
-    }
-}
-
-/// Tensors of the original that are in no file here.
-fn missing(holder: &Holder) -> Result<Vec<String>> {
-    match holder {
-        Holder::Converted(opening) => Ok(opening.converted()?.missing().map(str::to_owned).collect()),
-        Holder::Original(_) | Holder::Archive(_) => Ok(Vec::new()),
     }
 }
 

@@ -24,15 +24,22 @@ impl Holder {
     pub fn open(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
         let gguf = source.gguf()?;
-        if is_archive(&gguf) {
-            drop(gguf);
-            return Ok(Self::Archive(Box::new(Archive::of(source)?)));
-        }
-        if is_converted(&gguf) {
-            return Ok(Self::Converted(Opening::new(path)?));
-        }
+        let (is_archive, is_converted) = (is_archive(&gguf), is_converted(&gguf));
         drop(gguf);
-        Ok(Self::Original(source))
+        Ok(match (is_archive, is_converted) {
+            (true, _) => Self::Archive(Box::new(Archive::of(source)?)),
+            (false, true) => Self::Converted(Opening::of(source)?),
+            (false, false) => Self::Original(source),
+        })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Source {
+        match self {
+            Self::Original(source) => source,
+            Self::Converted(opening) => opening.file(),
+            Self::Archive(archive) => archive.file(),
+        }
     }
 
     /// Lets `work` read the original.
@@ -56,13 +63,12 @@ pub struct Opening {
 
 impl Opening {
     /// # Errors
-    /// If a file cannot be read, or the file is no GGUF.
-    pub fn new(path: &Path) -> Result<Self> {
-        let file = Source::open(path)?;
+    /// If another cannot be read, or the file is no GGUF.
+    pub fn of(file: Source) -> Result<Self> {
         // A shard that was converted by itself needs no other.
         let alone = Converted::open(file.gguf()?, &[]);
         let is_whole = alone.is_ok_and(|converted| converted.untouched().is_some());
-        let others = if is_whole { Vec::new() } else { shards::others(path) };
+        let others = if is_whole { Vec::new() } else { shards::others(&file.path) };
         let others = others.iter().map(|path| Source::open(path)).collect::<Result<_>>()?;
         Ok(Self { file, others })
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Cause, Error, In, Result, TensorCause};
+use super::gaps::Gaps;
 use super::progress::Progress;
 use super::windows::{WINDOW, Windows, window_of};
 use crate::container::gguf::Gguf;
-use crate::container::parts::{Part, parts};
+use crate::container::parts::{Part, parts_of};
 
 /// An original: a file that is read, or what a converted file gives back.
 #[allow(clippy::len_without_is_empty)] // no GGUF is
@@ -42,6 +43,11 @@ pub trait Original: Sync {
         None
     }
 
+    /// Tensors of it that are in no file here.
+    fn missing(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// Checks what of its file is not read when the original is.
     ///
     /// # Errors
@@ -60,9 +66,44 @@ pub trait Original: Sync {
 ///
 /// # Errors
 /// If the tensors leave the file, or there is more between them than any model has.
-pub fn parts_of(original: &dyn Original, gguf: &Gguf) -> Result<Vec<(Part, Range<u64>)>> {
-    let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
-    parts(gguf.header_len, gguf.alignment, &extents, original.len()).in_file(original.path())
+pub fn parts(original: &dyn Original, gguf: &Gguf) -> Result<Vec<(Part, Range<u64>)>> {
+    parts_of(gguf, original.len()).in_file(original.path())
+}
+
+/// Gives the bytes of a range to `sink`, in order, so many at a time; with each window where it begins.
+///
+/// # Errors
+/// If they cannot be read, or `sink` fails.
+pub fn each_window(
+    original: &dyn Original,
+    windows: &mut Windows,
+    range: Range<u64>,
+    window: u64,
+    sink: impl FnMut(u64, &[u8]) -> Result<()> + Send,
+) -> Result<()> {
+    windows.each(range, window, |at, buffer| original.read(at, buffer), sink)
+}
+
+/// Fills `buffer` with the bytes from `position`, which lie in one of these parts; `tensor` fills one with those from a place of a tensor.
+///
+/// # Errors
+/// If `tensor` fails.
+pub fn read_part(
+    header: &[u8],
+    parts: &[(Part, Range<u64>)],
+    gaps: &Gaps,
+    position: u64,
+    buffer: &mut [u8],
+    tensor: impl FnOnce(usize, u64, &mut [u8]) -> Result<()>,
+) -> Result<()> {
+    let (part, range) = &parts[parts.partition_point(|(_, range)| range.end <= position)];
+    let at = position - range.start;
+    match *part {
+        Part::Header => buffer.copy_from_slice(&header[at as usize..][..buffer.len()]),
+        Part::Gap => gaps.read(range.start, at, buffer),
+        Part::Tensor(i) => tensor(i, at, buffer)?,
+    }
+    Ok(())
 }
 
 /// How many bytes of a part are best read at a time.
@@ -94,14 +135,13 @@ pub fn stream(
     let gguf = original.gguf()?;
     let mut whole = blake3::Hasher::new();
     let mut windows = Windows::default();
-    for (part, range) in parts_of(original, &gguf)? {
+    for (part, range) in parts(original, &gguf)? {
         let tensor = match part {
             Part::Tensor(i) => Some((i, gguf.tensors[i].name)),
             _ => None,
         };
         let mut checksum = Xxh3::new();
-        let read = |at: u64, buffer: &mut [u8]| original.read(at, buffer);
-        windows.each(range, window(original, part), read, |position, bytes| {
+        each_window(original, &mut windows, range, window(original, part), |position, bytes| {
             let piece = Piece { position, bytes, tensor: tensor.map(|(_, name)| name) };
             let (_, (_, sunk)) = rayon::join(
                 || whole.update_rayon(bytes),

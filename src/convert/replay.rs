@@ -7,12 +7,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::coding::Coded;
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::gaps::Gaps;
-use super::original::Original;
+use super::original::{Original, read_part};
 use super::source::Source;
 use crate::container::converted::Converted;
 use crate::container::gguf::Gguf;
 use crate::container::number;
-use crate::container::parts::Part;
 use crate::container::restored::{Restored, Tensor};
 
 /// A converted file, as the original that it holds.
@@ -64,22 +63,18 @@ impl Original for Replay<'_> {
     }
 
     fn read(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        let parts = &self.restored.parts;
-        let (part, range) = &parts[parts.partition_point(|(_, range)| range.end <= position)];
-        let at = (position - range.start) as usize;
-        match *part {
-            Part::Header => buffer.copy_from_slice(&self.restored.header[at..at + buffer.len()]),
-            Part::Gap => self.gaps.read(range.start, at as u64, buffer),
-            Part::Tensor(i) => match &self.coded[i] {
-                Some(coded) => coded.read(&self.files, at as u64, buffer),
-                None => {
-                    let gguf = &self.converted.gguf;
-                    let tensor = gguf.tensor(self.restored.tensors[i].name);
-                    self.file().read(tensor.map_or(0, |tensor| gguf.position(tensor)) + at as u64, buffer)?;
-                }
-            },
-        }
-        Ok(())
+        let Restored { header, parts, .. } = &self.restored;
+        read_part(header, parts, &self.gaps, position, buffer, |i, at, buffer| match &self.coded[i] {
+            Some(coded) => {
+                coded.read(&self.files, at, buffer);
+                Ok(())
+            }
+            None => {
+                let gguf = &self.converted.gguf;
+                let tensor = gguf.tensor(self.restored.tensors[i].name);
+                self.file().read(tensor.map_or(0, |tensor| gguf.position(tensor)) + at, buffer)
+            }
+        })
     }
 
     fn unit(&self, tensor: usize) -> u64 {
@@ -88,6 +83,10 @@ impl Original for Replay<'_> {
 
     fn xxh3(&self, tensor: usize) -> Option<u64> {
         self.restored.tensors[tensor].xxh3
+    }
+
+    fn missing(&self) -> Vec<&str> {
+        self.converted.missing().collect()
     }
 
     /// Rooms, whose bytes stand for no certain tensor.

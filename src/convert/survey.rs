@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::error::{Cause, Error, In, Result, TensorCause};
-use super::original::{Original, parts_of, window};
+use super::original::{Original, each_window, parts, window};
 use super::progress::{Progress, Stage};
 use super::windows::Windows;
 use crate::codec::{Analysis, Encoder, Number};
@@ -45,14 +45,13 @@ impl Reading {
         let mut remainder = Remainder::new().in_file(original.path())?;
         let mut windows = Windows::default();
         progress.begin(Stage::Reading, original.len());
-        for (part, range) in parts_of(original, gguf)? {
+        for (part, range) in parts(original, gguf)? {
             let mut checksum = Xxh3::new();
             let mut analysis = match part {
                 Part::Tensor(i) => analyses[i].take(),
                 _ => None,
             };
-            let read = |at: u64, buffer: &mut [u8]| original.read(at, buffer);
-            windows.each(range, window(original, part), read, |_, bytes| {
+            each_window(original, &mut windows, range, window(original, part), |_, bytes| {
                 let (analysis, checksum, remainder) = (&mut analysis, &mut checksum, &mut remainder);
                 let (_, kept) = rayon::join(
                     || whole.update_rayon(bytes),
@@ -148,8 +147,7 @@ pub fn analyse(original: &dyn Original, gguf: &Gguf, tensor: usize) -> Result<Op
     let Some(number) = number(info.ty) else { return Ok(None) };
     let mut analysis = Analysis::new(number);
     let (start, window) = (gguf.position(info), window(original, Part::Tensor(tensor)));
-    let read = |at: u64, buffer: &mut [u8]| original.read(at, buffer);
-    Windows::default().each(start..start + info.len, window, read, |_, bytes| {
+    each_window(original, &mut Windows::default(), start..start + info.len, window, |_, bytes| {
         count(&mut analysis, bytes);
         Ok(())
     })?;

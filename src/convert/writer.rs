@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::coding::{Buffers, Coded, encode};
 use super::error::{Cause, Error, In, Refusal, Result, TensorCause};
-use super::original::Original;
+use super::original::{Original, each_window};
 use super::output::Output;
 use super::placing::Placing;
 use super::progress::{Progress, Stage};
@@ -152,10 +152,9 @@ impl Writer<'_> {
     fn copy(&self, output: &Output, tensor: usize, to: u64) -> Result<()> {
         let window = window_of(self.original.unit(tensor));
         let (from, len) = (self.gguf.position(&self.gguf.tensors[tensor]), self.gguf.tensors[tensor].len);
-        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
-        Windows::default().each(0..len, window, read, |at, bytes| {
+        each_window(self.original, &mut Windows::default(), from..from + len, window, |at, bytes| {
             self.progress.advance(bytes.len() as u64);
-            output.write(to + at, bytes)
+            output.write(to + (at - from), bytes)
         })
     }
 
@@ -178,8 +177,7 @@ impl Writer<'_> {
             };
             match encoder {
                 None => {
-                    let read = |at: u64, buffer: &mut [u8]| written.read(at, buffer);
-                    windows.each(position..position + tensor.len, WINDOW, read, pass)?;
+                    each_window(written, &mut windows, position..position + tensor.len, WINDOW, pass)?;
                 }
                 Some((encoder, _)) => {
                     let bytes = |from: u64, len: u64| &written.bytes()[from as usize..(from + len) as usize];

@@ -1,5 +1,13 @@
-/* For machines without anything better: every step is left to archive.c. */
+/* For machines without anything better: one lane at a time, without branches, which would be guessed wrong. */
 #include "archive_join.h"
+
+/* The state that a lane goes on with: with a word more, if it has become too small. */
+UW_INLINE uint32_t renewed(uint32_t shrunk, const uint8_t **next) {
+    const uint32_t needs = (uint32_t)((int32_t)((shrunk >> 16) - 1) >> 31); /* all ones, or 0 */
+    const uint32_t word = (uint32_t)(*next)[0] | (uint32_t)(*next)[1] << 8;
+    *next += needs & 2;
+    return shrunk << (needs & 16) | (word & needs);
+}
 
 static uint64_t steps(uw_stream *s, const uw_code *codes, const uint8_t *tables, uint64_t n, uint32_t active, uint8_t *out) {
     if (active < UW_LANES) return 0;
@@ -12,16 +20,13 @@ static uint64_t steps(uw_stream *s, const uw_code *codes, const uint8_t *tables,
         for (uint32_t q = 0; q < UW_LANES; q++) {
             const uint32_t state = states[q], bucket = state >> 6 & 63, low = state & 63;
             const uint32_t pair = code->pair[bucket];
-            /* All ones for the other symbol. Without branches: they would be guessed wrong. */
+            /* All ones for the other symbol. */
             const uint32_t other = (uint32_t)((int32_t)((pair & 0xFF) - 1 - low) >> 31);
             const uint32_t symbol = ((pair >> 8 & other) | (bucket & ~other)) & 63;
             const uint32_t place = (low + (code->offset[bucket] & other)) & 0xFFFF;
             const uint32_t shrunk = (state >> UW_SLOT_BITS) * code->frequency[symbol] + place;
-            const uint32_t needs = (uint32_t)((int32_t)((shrunk >> 16) - 1) >> 31);
-            const uint32_t word = (uint32_t)next[0] | (uint32_t)next[1] << 8;
             out[UW_LANES * t + uw_lane(q)] = (uint8_t)symbol;
-            states[q] = shrunk << (needs & 16) | (word & needs);
-            next += needs & 2;
+            states[q] = renewed(shrunk, &next);
         }
     }
     memcpy(s->states, states, sizeof states);
@@ -38,11 +43,8 @@ static uint64_t byte_steps(uw_stream *s, const uint32_t *slots, uint64_t n, uint
         for (uint32_t q = 0; q < UW_LANES; q++) {
             const uint32_t state = states[q], slot = slots[state & (UW_SLOTS - 1)], rest = state >> UW_SLOT_BITS;
             const uint32_t shrunk = rest * (slot >> 20) + rest + (slot >> 8 & (UW_SLOTS - 1));
-            const uint32_t needs = (uint32_t)((int32_t)((shrunk >> 16) - 1) >> 31);
-            const uint32_t word = (uint32_t)next[0] | (uint32_t)next[1] << 8;
             out[UW_LANES * t + uw_lane(q)] = (uint8_t)slot;
-            states[q] = shrunk << (needs & 16) | (word & needs);
-            next += needs & 2;
+            states[q] = renewed(shrunk, &next);
         }
     memcpy(s->states, states, sizeof states);
     s->next = next;

@@ -71,6 +71,20 @@ model() {
 # small NAME OUT: one of the models of tests/data/architectures.txt.
 small() { "$tests/tools/small_model.sh" make "$1" "$2" "$stock" >"$work/errors" 2>&1 </dev/null; }
 
+# models_of_kinds: makes originals of other kinds than BF16, in `original`, and lists their names in `kinds`: rows of odd lengths, which sums of
+# each kind end in another way, and experts with such rows.
+models_of_kinds() {
+  local kind name
+  kinds=()
+  for kind in f16 f32 bf16_in_f16 bf16_in_f32 f16_in_f32; do
+    for name in odd odd_experts; do
+      kinds+=("$name/$kind")
+      original[$name/$kind]=$work/$name-$kind-original.gguf
+      small "llama+$name/$kind" "${original[$name/$kind]}"
+    done
+  done
+}
+
 # summary WHAT: the last line; fails if a check has failed.
 summary() {
   echo "$1: $passed passed, $failed failed"

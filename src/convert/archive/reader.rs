@@ -9,12 +9,12 @@ use crate::codec::{Number, cast};
 use crate::container::archive::{ArchiveError, Coding, Entry, HEAD_BYTES, Index, TENSOR};
 use crate::container::gguf::{Gguf, TensorInfo};
 use crate::container::number;
-use crate::container::parts::{Part, parts};
+use crate::container::parts::{Part, parts_of};
 use crate::container::records;
 
 use super::super::error::{Cause, Error, In, Result, TensorCause};
 use super::super::gaps::{Gaps, unpack};
-use super::super::original::Original;
+use super::super::original::{Original, read_part};
 use super::super::source::Source;
 
 /// Metadata of real models are a few dozen megabytes at most, and packed to a third or so. The limit keeps a small archive from asking for
@@ -92,14 +92,17 @@ impl Archive {
             let cause = ArchiveError::Contradiction("metadata with bytes behind the tensor infos");
             return Err(Error::new(&source.path, cause));
         }
-        let extents: Vec<_> = gguf.tensors.iter().map(|tensor| (tensor.offset, tensor.len)).collect();
-        let parts =
-            parts(gguf.header_len, gguf.alignment, &extents, index.original_len).in_file(&source.path)?;
+        let parts = parts_of(&gguf, index.original_len).in_file(&source.path)?;
         let gaps = frame(HEAD_BYTES + index.header_frame, index.gaps_frame);
         let gaps = Gaps::open(gaps, &parts).in_file(&source.path)?;
         let first = start + HEAD_BYTES + index.header_frame + index.gaps_frame;
         let tensors = places(&gguf, &index, &parts, first).in_file(&source.path)?;
         Ok(Self { source, index, header, parts, gaps, tensors, latest: Mutex::new(None) })
+    }
+
+    /// The file that it is.
+    pub fn file(&self) -> &Source {
+        &self.source
     }
 
     pub fn index(&self) -> &Index {
@@ -188,17 +191,10 @@ impl Original for Archive {
     }
 
     fn read(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        let (part, range) = &self.parts[self.parts.partition_point(|(_, range)| range.end <= position)];
-        let at = position - range.start;
-        match *part {
-            Part::Header => buffer.copy_from_slice(&self.header[at as usize..][..buffer.len()]),
-            Part::Gap => self.gaps.read(range.start, at, buffer),
-            Part::Tensor(i) => {
-                let place = self.tensors[i].as_ref().expect("a part has bytes");
-                self.read_tensor(i, place, at, buffer)?;
-            }
-        }
-        Ok(())
+        read_part(&self.header, &self.parts, &self.gaps, position, buffer, |i, at, buffer| {
+            let place = self.tensors[i].as_ref().expect("a part has bytes");
+            self.read_tensor(i, place, at, buffer)
+        })
     }
 
     fn unit(&self, tensor: usize) -> u64 {

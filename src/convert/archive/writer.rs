@@ -1,13 +1,15 @@
 use rayon::prelude::*;
 
 use crate::archive::{Encoder, planes};
+use crate::codec::constants::LONGEST_ROW;
 use crate::codec::{Analysis, Number, cast};
 use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYTES, shell};
 use crate::container::gguf::{Gguf, TensorInfo};
+use crate::container::parts::Part;
 use crate::container::{number, records};
 
 use super::super::error::{Cause, Error, In, Refusal, Result, TensorCause};
-use super::super::original::{Original, stream};
+use super::super::original::{Original, each_window, parts, stream};
 use super::super::output::Output;
 use super::super::progress::{Progress, Stage};
 use super::super::survey::Reading;
@@ -24,8 +26,6 @@ const LEAST_SAMPLE: u64 = 1 << 20;
 const MOST_SAMPLE: u64 = 1 << 24;
 /// Bytes that are read together for that, about.
 const RUN: u64 = 1 << 16;
-/// Rows longer than this are coded as bytes.
-const LONGEST_ROW: u64 = 1 << 20;
 /// Other tensors than those of full precision are coded where it saves one byte in so many.
 const LEAST_SAVED: u64 = 50;
 /// Metadata are small, and mostly words.
@@ -97,9 +97,8 @@ impl Writer<'_> {
         let mut entries = Vec::new();
         let mut tensors = vec![None; self.gguf.tensors.len()];
         let mut windows = Windows::default();
-        let mut places: Vec<_> = (0..tensors.len()).filter(|&i| self.gguf.tensors[i].len > 0).collect();
-        places.sort_by_key(|&i| self.gguf.tensors[i].offset);
-        for i in places {
+        for (part, _) in parts(self.original, self.gguf)? {
+            let Part::Tensor(i) = part else { continue };
             let entry = self.tensor(output, &mut windows, i, end)?;
             end += entry.len();
             tensors[i] = Some((entry.coding, entry.len()));
@@ -140,10 +139,10 @@ impl Writer<'_> {
         }
         let info = &self.gguf.tensors[tensor];
         let from = self.gguf.position(info);
-        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
-        windows.each(0..info.len, window_of(self.original.unit(tensor)), read, |offset, bytes| {
+        let window = window_of(self.original.unit(tensor));
+        each_window(self.original, windows, from..from + info.len, window, |position, bytes| {
             self.progress.advance(bytes.len() as u64);
-            put(output, at + offset, bytes)
+            put(output, at + (position - from), bytes)
         })?;
         let chunks = (0..info.len).step_by(MOST_CHUNK_BYTES as usize);
         let chunks = chunks.map(|at| MOST_CHUNK_BYTES.min(info.len - at) as u32).collect();
@@ -167,10 +166,9 @@ impl Writer<'_> {
         let (mut len, mut chunks) = (plan.model.len() as u64, Vec::new());
         put(output, at, &plan.model)?;
         let from = self.gguf.position(info);
-        let read = |at: u64, buffer: &mut [u8]| self.original.read(from + at, buffer);
         let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
         let mut done = 0;
-        windows.each(0..info.len, window_of(plan.chunk), read, |_, bytes| {
+        each_window(self.original, windows, from..from + info.len, window_of(plan.chunk), |_, bytes| {
             if len > most {
                 return Ok(());
             }
@@ -198,6 +196,7 @@ impl Writer<'_> {
         let info = &self.gguf.tensors[tensor];
         let wrong = |error| Error::tensor(self.original.path(), info.name, TensorCause::Coding(error));
         let k = info.dims.row();
+        // Longer rows are coded as bytes.
         if let (Some(original), 1..=LONGEST_ROW) = (number(info.ty), k) {
             let stored = self.reading.analyses[tensor].as_ref().map_or(original, Analysis::narrowest);
             let rows = (CHUNK / k).max(1);
