@@ -10,7 +10,7 @@ use unweight::codec::Number;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::kernel::Isa;
 
-/// Weights in a chunk, about.
+/// Bytes of records in a chunk, about.
 const CHUNK: usize = 1 << 19;
 const LEVEL: i32 = 3;
 
@@ -70,7 +70,8 @@ fn tensor<'a>(file: &Gguf<'a>, info: &TensorInfo<'a>) -> Option<Tensor<'a>> {
         None => (Kind::Planes(planes_of(info.ty.name())?), info.ty.block_bytes()),
     };
     let (unit, size) = (unit as usize, number.map_or(1, Number::bytes) as usize);
-    let chunk = (CHUNK * size / unit).max(1) * unit;
+    let units = number.map_or((CHUNK / unit).max(1), |_| archive::chunk_rows(unit / size));
+    let chunk = units * unit;
     let is_matrix = info.dims.as_slice().len() > 1;
     is_matrix.then(|| Tensor { kind, bytes: file.bytes(info), unit, chunk })
 }

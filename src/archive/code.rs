@@ -42,18 +42,31 @@ impl Buckets {
         buckets
     }
 
-    /// Symbol and place of every slot.
-    pub fn slots(&self) -> impl Iterator<Item = (u8, u16)> {
-        let size = SLOTS as usize / self.threshold.len();
-        (0..SLOTS as usize).map(move |slot| {
-            let (bucket, low) = (slot / size, (slot % size) as u16);
-            if low < self.threshold[bucket] {
-                (bucket as u8, low)
-            } else {
-                (self.other[bucket], low.wrapping_add(self.offset[bucket]))
-            }
+    /// Slots in their order, in runs of one symbol.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        let size = SLOTS as u16 / self.threshold.len() as u16;
+        self.threshold.iter().enumerate().flat_map(move |(bucket, &threshold)| {
+            let (slot, place) = (bucket as u16 * size, threshold.wrapping_add(self.offset[bucket]));
+            let own = Run { symbol: bucket as u8, slot, place: 0, len: threshold };
+            let other =
+                Run { symbol: self.other[bucket], slot: slot + threshold, place, len: size - threshold };
+            [own, other].into_iter().filter(|run| run.len > 0)
         })
     }
+
+    /// Symbol and place of every slot.
+    pub fn slots(&self) -> impl Iterator<Item = (u8, u16)> {
+        self.runs().flat_map(|run| (0..run.len).map(move |i| (run.symbol, run.place + i)))
+    }
+}
+
+/// Slots of a symbol that stand side by side.
+pub(super) struct Run {
+    symbol: u8,
+    slot: u16,
+    /// Of the first, among the symbol's slots.
+    place: u16,
+    len: u16,
 }
 
 /// What the coder needs of a symbol.
@@ -86,8 +99,9 @@ impl<const SYMBOLS: usize> Steps<SYMBOLS> {
             first += frequency;
         }
         let mut slots = Box::new([0; SLOTS as usize]);
-        for (slot, (symbol, place)) in Buckets::new(shares).slots().enumerate() {
-            slots[usize::from(steps[usize::from(symbol)].first + place)] = slot as u16;
+        for Run { symbol, slot, place, len } in Buckets::new(shares).runs() {
+            let first = usize::from(steps[usize::from(symbol)].first + place);
+            slots[first..][..usize::from(len)].iter_mut().zip(slot..).for_each(|(place, slot)| *place = slot);
         }
         Self { steps, slots }
     }

@@ -18,12 +18,23 @@ const SAMPLE: usize = 1 << 14;
 /// Weights that are counted for tables: one in so many, but as many as this.
 const COUNTED_OF: usize = 16;
 const COUNTED: usize = 1 << 16;
-/// Weights of the chunks that are expected.
+/// Weights of a chunk, about.
 const CHUNK: usize = 1 << 19;
 /// Rows shorter than this have no classes: a step through a band has to be worth it.
 const LEAST_ROW: usize = 8;
 /// Classes to the factor of two that are tried.
 const STEPS: [u64; 2] = [4, 8];
+
+/// Rows of `k` weights that had better be a chunk: a few hundred thousand weights, and bands that are full, two at a time.
+pub const fn chunk_rows(k: usize) -> usize {
+    let rows = CHUNK / if k == 0 { 1 } else { k };
+    match rows {
+        0 => 1,
+        _ if rows < LANES / 2 => rows,
+        _ if rows < LANES => LANES,
+        _ => (rows + LANES) / (2 * LANES) * (2 * LANES),
+    }
+}
 
 /// Codes the rows of a tensor that it has learnt from.
 pub struct Encoder {
@@ -114,7 +125,7 @@ impl Encoder {
             kernel::split(split.number, split.fine, base, split.is_lowest_coded, bytes, symbols, &mut out);
             let (states, classes) = match (&self.model.classed, self.scale) {
                 (Some(classed), Some(scale)) => {
-                    let class = |row| scale.class(row_sum(row), k as u64);
+                    let class = |row| scale.class(kernel::sum(row), k as u64);
                     let classes: Vec<u8> = symbols.chunks_exact(k).map(class).collect();
                     (self.bands(classed, &classes, symbols, [words, others])?, classes::write(&classes))
                 }
@@ -249,27 +260,6 @@ fn escapes(split: Split, bytes: &[u8], symbols: &[u8]) -> Vec<u16> {
     escapes
 }
 
-/// Symbols of a row added up, escapes as the least: eight at a time.
-fn row_sum(row: &[u8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HALF: u64 = 0x00FF_00FF_00FF_00FF;
-    let (eights, rest) = row.as_chunks::<8>();
-    let mut sum: u64 = rest.iter().map(|&symbol| u64::from(if symbol == ESCAPE { 0 } else { symbol })).sum();
-    // Sums of two symbols in 16 bits: 512 of them are not too much.
-    for eights in eights.chunks(512) {
-        let mut sums = 0;
-        for &eight in eights {
-            let eight = u64::from_le_bytes(eight);
-            // An escape is the highest symbol: one more is a bit of its own, and as many ones take it away.
-            let is_escape = (eight + ONES) >> 6 & ONES;
-            let kept = eight - is_escape * u64::from(ESCAPE);
-            sums += (kept & HALF) + (kept >> 8 & HALF);
-        }
-        sum += (0..4).map(|at| sums >> (16 * at) & 0xFFFF).sum::<u64>();
-    }
-    sum
-}
-
 /// Bits of the mantissa in a symbol, and the window of values, that cost least without classes.
 fn best_split(number: Number, rows: Rows) -> (Split, u16) {
     let mut split = Split { number, fine: Split::FINEST, is_lowest_coded: false };
@@ -342,7 +332,7 @@ fn classing(split: Split, base: u16, k: usize, sample: Rows, counted: Rows) -> O
     let mut row_sums = Vec::with_capacity(rows.len());
     for row in &rows {
         split.symbols(base, row, &mut symbols);
-        row_sums.push(row_sum(&symbols));
+        row_sums.push(kernel::sum(&symbols));
         for (sum, &symbol) in column_sums.iter_mut().zip(&symbols) {
             *sum += u32::from(if symbol == ESCAPE { 0 } else { symbol });
         }
@@ -356,7 +346,7 @@ fn classing(split: Split, base: u16, k: usize, sample: Rows, counted: Rows) -> O
             column_sums.iter().map(|&sum| scale.class(sum.into(), rows.len() as u64)).collect();
         let of_rows: Vec<u8> = row_sums.iter().map(|&sum| scale.class(sum, k as u64)).collect();
         let counts =
-            context_counts(split, base, &rows, &columns, &classes::banded(&of_rows, CHUNK / k), stride);
+            context_counts(split, base, &rows, &columns, &classes::banded(&of_rows, chunk_rows(k)), stride);
         (scale, columns, of_rows, counts)
     };
     let best = STEPS

@@ -213,3 +213,5 @@ void uw_split(const uint8_t *numbers, uint64_t n, uint32_t number, uint32_t fine
               uint8_t *raw) {
     kernels()->split(numbers, n, number, fine, base, is_lowest_coded, symbols, raw);
 }
+
+uint64_t uw_sum_symbols(const uint8_t *symbols, uint64_t n) { return kernels()->sum(symbols, n); }

@@ -101,6 +101,9 @@ void uw_turn_back(const uint8_t *const rows[UW_LANES], uint64_t at, uint8_t *col
 void uw_split(const uint8_t *numbers, uint64_t n, uint32_t number, uint32_t fine, uint32_t base, int is_lowest_coded, uint8_t *symbols,
               uint8_t *raw);
 
+/* n symbols added up, escapes as 0. */
+uint64_t uw_sum_symbols(const uint8_t *symbols, uint64_t n);
+
 #ifdef __cplusplus
 }
 #endif

@@ -159,6 +159,12 @@ pub fn turn_back(rows: &[&[u8; TURNED]; LANES], columns: &mut [u8; TURNED * LANE
     unsafe { uw_turn_back(rows.as_ptr(), 0, columns.as_mut_ptr()) }
 }
 
+/// Symbols added up, escapes as 0.
+pub fn sum(symbols: &[u8]) -> u64 {
+    // SAFETY: as many are read as there are.
+    unsafe { uw_sum_symbols(symbols.as_ptr(), symbols.len() as u64) }
+}
+
 /// Numbers to symbols, of the window of values from `base` on, and raw bits.
 pub fn split(
     number: Number,
@@ -244,6 +250,7 @@ unsafe extern "C" {
         symbols: *mut u8,
         raw: *mut u8,
     );
+    fn uw_sum_symbols(symbols: *const u8, n: u64) -> u64;
     fn uw_join(parts: *const UwParts, n: u64, out: *mut u8) -> c_int;
 }
 
@@ -384,4 +391,25 @@ pub fn raw_bits(number: Number, fine: u32) -> usize {
         Number::F32 => 24,
     };
     bits - fine as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum;
+    use crate::kernel::Isa;
+
+    #[test]
+    fn symbols_add_up_on_every_instruction_set() {
+        let of_kind = |kind: usize, i: usize| [62, 63, (i * i / 7 % 64) as u8][kind];
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            assert!(isa.select());
+            for n in [0, 1, 63, 64, 65, 1000, 512 * 64 - 1, 512 * 64, 513 * 64, 100_000] {
+                for kind in 0..3 {
+                    let symbols: Vec<u8> = (0..n).map(|i| of_kind(kind, i)).collect();
+                    let expected: u64 = symbols.iter().map(|&symbol| u64::from(symbol % 63)).sum();
+                    assert_eq!(sum(&symbols), expected, "{}, {n} symbols of kind {kind}", isa.name());
+                }
+            }
+        }
+    }
 }

@@ -165,4 +165,4 @@ static void turn_back(const uint8_t *const rows[UW_LANES], uint64_t at, uint8_t 
     }
 }
 
-const uw_archive_kernels uw_archive_avx2 = {steps, NULL, byte_steps, turn, join, uw_encode_portably, turn_back, split};
+const uw_archive_kernels uw_archive_avx2 = {steps, NULL, byte_steps, turn, join, uw_encode_portably, turn_back, split, sum_symbols};

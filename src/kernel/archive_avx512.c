@@ -225,4 +225,4 @@ static uint64_t encode_steps(uw_pen *pen, const uw_coding *codes, const uint8_t 
     return n;
 }
 
-const uw_archive_kernels uw_archive_avx512 = {steps, twin_steps, byte_steps, turn, join, encode_steps, turn_back, split};
+const uw_archive_kernels uw_archive_avx512 = {steps, twin_steps, byte_steps, turn, join, encode_steps, turn_back, split, sum_symbols};

@@ -36,6 +36,7 @@ typedef struct uw_archive_kernels {
     void (*turn_back)(const uint8_t *const rows[UW_LANES], uint64_t at, uint8_t *columns);
     void (*split)(const uint8_t *numbers, uint64_t n, uint32_t number, uint32_t fine, uint32_t base, int is_lowest_coded,
                   uint8_t *symbols, uint8_t *raw);
+    uint64_t (*sum)(const uint8_t *symbols, uint64_t n);
 } uw_archive_kernels;
 
 extern const uw_archive_kernels uw_archive_scalar;

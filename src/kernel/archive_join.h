@@ -261,6 +261,25 @@ static void split(const uint8_t *numbers, uint64_t n, uint32_t number, uint32_t 
     }
 }
 
+/* Symbols added up, escapes as 0. Pairs are added in 16 bits: 512 of them are not too much. */
+static uint64_t sum_symbols(const uint8_t *symbols, uint64_t n) {
+    const uint64_t ones = 0x0101010101010101u, half = 0x00FF00FF00FF00FFu;
+    uint64_t sum = 0, i = 0;
+    while (n - i >= 64) {
+        uw_planes sums = {0};
+        for (const uint64_t end = n - i < 512 * 64 ? n - 63 : i + 512 * 64; i < end; i += 64) {
+            const uw_planes some = LOAD(uw_planes, symbols + i);
+            /* An escape is the highest symbol: one more is a bit of its own, and as many ones take it away. */
+            const uw_planes escape = (some + ones) >> 6 & ones, kept = some - (escape << 6) + escape;
+            sums += (kept & half) + (kept >> 8 & half);
+        }
+        UNROLL for (int v = 0; v < 8; v++)
+            UNROLL for (int at = 0; at < 64; at += 16) sum += sums[v] >> at & 0xFFFF;
+    }
+    for (; i < n; i++) sum += symbols[i] == UW_ESCAPE ? 0 : symbols[i];
+    return sum;
+}
+
 /* Steps of coding, one lane at a time and without branches, up to a symbol that is not in its table. */
 static __attribute__((unused)) uint64_t uw_encode_portably(uw_pen *pen, const uw_coding *codes, const uint8_t *tables, uint64_t n,
                                                            uint8_t *symbols) {

@@ -61,4 +61,4 @@ static void turn_back(const uint8_t *const rows[UW_LANES], uint64_t at, uint8_t 
         for (int c = 0; c < UW_TURNED; c++) columns[UW_LANES * c + lane] = rows[lane][at + c];
 }
 
-const uw_archive_kernels uw_archive_scalar = {steps, NULL, byte_steps, turn, join, uw_encode_portably, turn_back, split};
+const uw_archive_kernels uw_archive_scalar = {steps, NULL, byte_steps, turn, join, uw_encode_portably, turn_back, split, sum_symbols};

@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-use crate::archive::{Encoder, planes};
+use crate::archive::{Encoder, chunk_rows, planes};
 use crate::codec::constants::LONGEST_ROW;
 use crate::codec::{Analysis, Number, cast};
 use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYTES, shell};
@@ -17,8 +17,6 @@ use super::super::windows::{Windows, window_of};
 use super::super::writer::NAME;
 use super::Archive;
 
-/// Weights in a chunk, about.
-const CHUNK: u64 = 1 << 19;
 /// Bytes of records in a chunk, about.
 const RECORDS: u64 = 1 << 20;
 /// Weights that a tensor is learnt from, at most: one in 16 is enough, and little is too few.
@@ -199,7 +197,7 @@ impl Writer<'_> {
         // Longer rows are coded as bytes.
         if let (Some(original), 1..=LONGEST_ROW) = (number(info.ty), k) {
             let stored = self.reading.analyses[tensor].as_ref().map_or(original, Analysis::narrowest);
-            let rows = (CHUNK / k).max(1);
+            let rows = chunk_rows(k as usize) as u64;
             let sample = self.sample(info, k * original.bytes(), original.bytes())?;
             let mut words = vec![0; (sample.bytes.len() as u64 / original.bytes() * stored.bytes()) as usize];
             cast::narrow(original, stored, &sample.bytes, &mut words);
