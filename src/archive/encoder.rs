@@ -78,7 +78,9 @@ impl Encoder {
         let rows = Rows { bytes, row_bytes: unit, stride: 1 };
         let sample = rows.sampled(SAMPLE, size);
         let (mut split, base) = best_split(number, sample);
-        let counted = rows.sampled(COUNTED.max(bytes.len() / size / COUNTED_OF), size);
+        // A part has been chosen to be counted.
+        let counted =
+            if is_part { rows } else { rows.sampled(COUNTED.max(bytes.len() / size / COUNTED_OF), size) };
         let is_sampled = is_part || counted.stride > 1;
         let lowest = (number == Number::F32).then(|| lowest_levels(counted, is_sampled)).flatten();
         split.is_lowest_coded = lowest.is_some();

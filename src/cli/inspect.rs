@@ -1,7 +1,7 @@
 //! `inspect`: what was found in each tensor.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use comfy_table::CellAlignment;
@@ -14,6 +14,7 @@ use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
 use unweight::convert::{Archive, Holder, Opening, Original, Progress, Replay, Source, Stage, analyse};
 
 use super::numbers::{self, Compressed};
+use super::picture::{self, Picture};
 use super::progress::{Bar, size};
 use super::table::{self, percent};
 
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// Print JSON: sizes in bytes, entropy in bits per weight
     #[arg(long)]
     json: bool,
+    /// Also draw where the bytes are, and the exponents of a few tensors
+    #[arg(long, value_name = "PICTURE.svg", value_parser = picture::path)]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +70,8 @@ struct Row {
     exponent_entropy: Option<f64>,
     /// Of compressed tensors.
     escapes: Option<u64>,
+    #[serde(skip)]
+    exponents: Option<[u64; 256]>,
 }
 
 #[derive(Serialize, Default)]
@@ -91,6 +97,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Holder::Original(source) => of_original(source, &progress)?,
     };
     progress.finish();
+    if let Some(path) = &arguments.svg {
+        picture::draw(&report.picture(), path)?;
+    }
     if arguments.json {
         serde_json::to_writer_pretty(stdout(), &report)?;
         writeln!(stdout())?;
@@ -220,6 +229,23 @@ fn used_of_rooms(index: &Index) -> u64 {
     index.rooms.len() as u64 * HEADER_BYTES + index.to_bytes().len() as u64 + pieces
 }
 
+impl Report {
+    fn picture(&self) -> Picture<'_> {
+        let name = Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let before = self.unweight.as_ref().and_then(|unweight| unweight.original_bytes);
+        let tensors = self.tensors.iter().map(|row| picture::Tensor {
+            name: &row.name,
+            weights: row.shape.iter().product(),
+            before: row.original_bytes,
+            after: row.stored_bytes,
+            is_compressed: row.encoding != "plain",
+            exponents: row.exponents.as_ref(),
+            entropy: row.exponent_entropy.unwrap_or(0.0),
+        });
+        Picture { name, before, after: self.file_bytes, tensors: tensors.collect() }
+    }
+}
+
 impl Row {
     /// A tensor of the original.
     fn plain(tensor: &TensorInfo, analysis: Option<Analysis>) -> Self {
@@ -233,8 +259,9 @@ impl Row {
             bits_per_weight: bits(tensor.len, tensor.dims.elements().unwrap_or(0)),
             numbers: analysis.as_ref().map(|analysis| analysis.narrowest().name()),
             compressed: None,
-            exponent_entropy: analysis.map(|analysis| analysis.entropy()),
+            exponent_entropy: analysis.as_ref().map(Analysis::entropy),
             escapes: None,
+            exponents: analysis.as_ref().map(Analysis::exponents),
         }
     }
 }

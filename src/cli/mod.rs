@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod naming;
 mod numbers;
+mod picture;
 mod progress;
 mod quantized;
 mod restore;

@@ -152,13 +152,16 @@ impl Analysis {
         Number::ALL.into_iter().find(|&number| self.fits(number)).unwrap_or(self.original)
     }
 
+    /// How often each exponent occurs, as those of F32.
+    pub fn exponents(&self) -> [u64; VALUES / 2] {
+        std::array::from_fn(|exponent| self.counts[exponent] + self.counts[VALUES / 2 + exponent])
+    }
+
     /// Shannon entropy of the exponents, in bits per weight: what no code that takes them one by one can beat.
     pub fn entropy(&self) -> f64 {
         let total = self.weights() as f64;
         let bits = |count: u64| -(count as f64 / total).log2() * count as f64 / total;
-        let (positive, negative) = self.counts.split_at(VALUES / 2);
-        let exponents = positive.iter().zip(negative).map(|(a, b)| a + b);
-        exponents.filter(|&count| count > 0).map(bits).fold(0.0, |sum, part| sum + part)
+        self.exponents().into_iter().filter(|&count| count > 0).map(bits).fold(0.0, |sum, part| sum + part)
     }
 
     /// How often each sign and exponent occur in the weights as they are stored.

@@ -7,7 +7,7 @@ use unweight::container::gguf::{Gguf, TensorType};
 
 use crate::file::{File, Tensor};
 use crate::models::{matrix, model, tensors};
-use crate::program::{EDGES, Folder, TINY, succeeds};
+use crate::program::{EDGES, Folder, TINY, command, fails, succeeds};
 
 #[test]
 fn inspect_counts_what_is_there() {
@@ -36,6 +36,34 @@ fn inspect_counts_what_is_there() {
     let table = succeeds(&["inspect", &converted]);
     assert!(table.contains("edge.special.weight") && table.contains("bits/weight"));
     assert!(succeeds(&["inspect", TINY]).contains("not compressed"));
+}
+
+#[test]
+fn inspect_draws_a_picture() {
+    let folder = Folder::new();
+    let hostile = "blk.0.<script>&\u{1b}[31m.weight";
+    let mut file = model("llama", tensors());
+    file.tensors[0].name = hostile.to_owned();
+    let original = folder.file("original.gguf", &file.to_bytes());
+    let archive = folder.path("archive.gguf");
+    succeeds(&["convert", "--archive", &original, &archive]);
+    let picture = folder.path("picture.svg");
+    for file in [EDGES, &folder.converted(EDGES), &original, &archive] {
+        succeeds(&["inspect", file, "--svg", &picture]);
+        let drawn = fs::read_to_string(&picture).unwrap();
+        assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"), "{file}");
+        assert!(drawn.contains("bits/weight") && drawn.contains("exponents "), "{file}");
+        assert!(!drawn.contains("<script") && !drawn.contains('\u{1b}'), "{file}");
+        let name = std::path::Path::new(file).file_name().unwrap().to_str().unwrap();
+        assert!(drawn.contains(name), "{file}");
+    }
+    // A slip does not write over a model.
+    let slip = command(&["inspect", EDGES, "--svg", &archive]).output().unwrap();
+    assert_eq!(slip.status.code(), Some(2), "wrong usage");
+    fails(
+        &["inspect", EDGES, "--svg", &folder.path("nowhere/picture.svg")],
+        &["nowhere/picture.svg", "No such file"],
+    );
 }
 
 #[test]

@@ -19,8 +19,8 @@ use super::Archive;
 
 /// Bytes of records in a chunk, about.
 const RECORDS: u64 = 1 << 20;
-/// Weights that a tensor is learnt from, at most: one in 16 is enough, and little is too few.
-const LEAST_SAMPLE: u64 = 1 << 20;
+/// Weights that a tensor is learnt from, at most: one in 32 is enough, and little is too few.
+const LEAST_SAMPLE: u64 = 1 << 18;
 const MOST_SAMPLE: u64 = 1 << 24;
 /// Bytes that are read together for that, about.
 const RUN: u64 = 1 << 16;
@@ -229,7 +229,7 @@ impl Writer<'_> {
     /// Rows of so many bytes, with weights of so many, to learn from: runs of them, spread over the tensor, or all of it.
     fn sample(&self, info: &TensorInfo, row: u64, weight: u64) -> Result<Sample> {
         let run = (RUN / row).max(1) * row;
-        let wanted = (info.len / weight / 16).clamp(LEAST_SAMPLE, MOST_SAMPLE) * weight;
+        let wanted = (info.len / weight / 32).clamp(LEAST_SAMPLE, MOST_SAMPLE) * weight;
         let stride = info.len / wanted;
         let start = self.gguf.position(info);
         if stride < 2 || info.len / run < 2 {
