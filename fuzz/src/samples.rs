@@ -56,7 +56,8 @@ pub fn converted() -> &'static [Vec<u8>] {
         let folder = scratch();
         let (from, to) = (folder.join("original.gguf"), folder.join("converted.gguf"));
         let mut files = Vec::new();
-        for original in originals() {
+        // Of small ones, for speed.
+        for original in originals().into_iter().filter(|original| original.len() < 200_000) {
             std::fs::write(&from, original).expect("a writable folder");
             for form in [Form::Run, Form::Archive] {
                 if convert(&from, &to, form, true, &()).is_ok() {

@@ -7,17 +7,19 @@ use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table};
 use unweight::codec::Number;
 use unweight::container;
-use unweight::convert::{Form, Holder, Note, Report, Stored, convert, forecast};
+use unweight::convert::{
+    Form, Holder, Job, Note, Report, Stored, convert_all, forecast_all, refuse_links, replace, shards,
+};
 use unweight::selection::Group;
 
 use super::numbers::{self, Compressed};
 use super::progress::{Bar, size};
 use super::table::{self, percent};
-use super::{naming, quantized};
+use super::{naming, quantized, several};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The GGUF file to compress, or the other form of one
+    /// The GGUF file to compress, or the other form of one; the first shard of a model stands for all
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The file to write [default: beside IN; Model-F16.gguf becomes Model-F16_UW.gguf, or Model-F16_UWA.gguf]
@@ -32,6 +34,9 @@ pub struct Arguments {
     /// Only say what would be saved
     #[arg(long)]
     dry_run: bool,
+    /// Remove IN once OUT was read back from the disk and has given back every byte of it; of a model in shards once all have
+    #[arg(long, conflicts_with = "dry_run")]
+    replace: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -42,18 +47,47 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let progress = Bar::default();
     let form = if arguments.archive { Form::Archive } else { Form::Run };
+    let inputs = shards::all(&arguments.input)?;
     if arguments.dry_run {
-        return dry_run(&arguments.input, form, &progress);
+        return dry_run(&inputs, form, &progress);
+    }
+    if arguments.replace {
+        refuse_links(&inputs)?;
     }
     let target = match (&arguments.output, form) {
         (Some(output), _) => output.clone(),
         (None, Form::Run) => naming::converted(&arguments.input, || most(&arguments.input))?,
         (None, Form::Archive) => naming::archived(&arguments.input),
     };
-    let report = convert(&arguments.input, &target, form, arguments.force, &progress)?;
+    let outputs = shards::like(&target, inputs.len())?;
+    let jobs = Job::pair(inputs, outputs);
+    let report = sum(convert_all(&jobs, form, arguments.force, &progress)?);
     progress.finish();
-    writeln!(stdout(), "{}: {}, verified", target.display(), sizes(&report))?;
-    notes(&report)
+    writeln!(stdout(), "{}: {}, verified", several(&target, jobs.len()), sizes(&report))?;
+    notes(&report)?;
+    if arguments.replace {
+        replace(&jobs, &progress)?;
+        progress.finish();
+        let input = several(&arguments.input, jobs.len());
+        writeln!(stdout(), "{input}: removed, after what was written had been read back and gave it back")?;
+    }
+    Ok(())
+}
+
+/// The files of a model as one.
+fn sum(reports: Vec<Report>) -> Report {
+    let mut sum = Report { before: 0, after: 0, notes: Vec::new(), tensors: Vec::new() };
+    for report in reports {
+        sum.before += report.before;
+        sum.after += report.after;
+        sum.tensors.extend(report.tensors);
+        for note in report.notes {
+            if !sum.notes.contains(&note) {
+                sum.notes.push(note);
+            }
+        }
+    }
+    sum
 }
 
 /// What most of a file's weights are, in bytes; BF16 where none are of full precision.
@@ -74,16 +108,23 @@ fn most(input: &Path) -> Result<Number> {
 }
 
 /// What would be saved, and what cannot be.
-fn dry_run(input: &Path, form: Form, progress: &Bar) -> Result<()> {
-    let report = forecast(input, form, progress);
+fn dry_run(inputs: &[PathBuf], form: Form, progress: &Bar) -> Result<()> {
+    let report = forecast_all(inputs, form, progress).map(sum);
     progress.finish();
     if let Ok(report) = &report {
         print(report, form)?;
     }
     // Also where there is nothing to compress: then it says why.
-    if let (Form::Run, holder @ (Holder::Original(_) | Holder::Archive(_))) = (form, Holder::open(input)?) {
-        holder.read(|original| Ok(quantized::print(&original.gguf()?)))??;
+    let mut counts = quantized::Counts::default();
+    for input in inputs.iter().filter(|_| form == Form::Run) {
+        if let holder @ (Holder::Original(_) | Holder::Archive(_)) = Holder::open(input)? {
+            holder.read(|original| {
+                counts.add(&original.gguf()?);
+                Ok(())
+            })?;
+        }
     }
+    counts.print()?;
     report.map(drop).map_err(Into::into)
 }
 

@@ -11,7 +11,9 @@ use unweight::container::archive::{self, Coding};
 use unweight::container::converted::Converted;
 use unweight::container::gguf::TensorInfo;
 use unweight::container::rooms::{HEADER_BYTES, Index, VERSION, room_bytes};
-use unweight::convert::{Archive, Holder, Opening, Original, Progress, Replay, Source, Stage, analyse};
+use unweight::convert::{
+    Archive, Holder, Opening, Original, Progress, Replay, Source, Stage, analyse, shards,
+};
 
 use super::numbers::{self, Compressed};
 use super::picture::{self, Picture};
@@ -20,7 +22,7 @@ use super::table::{self, percent};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A GGUF file, compressed or not
+    /// A GGUF file, compressed or not; the first shard of a model stands for all
     file: PathBuf,
     /// Print JSON: sizes in bytes, entropy in bits per weight
     #[arg(long)]
@@ -32,7 +34,10 @@ pub struct Arguments {
 
 #[derive(Serialize)]
 struct Report {
+    /// The first of several.
     file: String,
+    /// Shards of a model, read as one.
+    files: usize,
     file_bytes: u64,
     /// Absent for a file that is not compressed.
     unweight: Option<Unweight>,
@@ -46,8 +51,9 @@ struct Unweight {
     form: &'static str,
     version: u32,
     writer: Option<String>,
-    /// These two are absent where a tool has changed the file.
+    /// Absent where a tool has changed a file.
     original_bytes: Option<u64>,
+    /// Absent where a tool has changed the file, and of several.
     original_blake3: Option<String>,
     metadata_untouched: bool,
 }
@@ -88,15 +94,19 @@ struct Total {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let holder = Holder::open(&arguments.file)?;
+    let files = shards::all(&arguments.file)?;
     let progress = Bar::default();
-    progress.begin(Stage::Reading, holder.file().len());
-    let report = match &holder {
-        Holder::Converted(opening) => of_converted(opening, &opening.converted()?, &progress)?,
-        Holder::Archive(archive) => of_archive(archive, &progress)?,
-        Holder::Original(source) => of_original(source, &progress)?,
-    };
+    let mut report: Option<Report> = None;
+    for (i, file) in files.iter().enumerate() {
+        progress.file(i + 1, files.len());
+        let this = of(file, &progress)?;
+        report = Some(match report {
+            None => this,
+            Some(others) => others.and(this),
+        });
+    }
     progress.finish();
+    let Some(report) = report else { return Ok(()) };
     if let Some(path) = &arguments.svg {
         picture::draw(&report.picture(), path)?;
     }
@@ -108,6 +118,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     print(&report)
 }
 
+fn of(file: &Path, progress: &Bar) -> Result<Report> {
+    let holder = Holder::open(file)?;
+    progress.begin(Stage::Reading, holder.file().len());
+    match &holder {
+        Holder::Converted(opening) => of_converted(opening, &opening.converted()?, progress),
+        Holder::Archive(archive) => of_archive(archive, progress),
+        Holder::Original(source) => of_original(source, progress),
+    }
+}
+
 fn of_original(source: &Source, progress: &Bar) -> Result<Report> {
     let gguf = source.gguf()?;
     let mut tensors = Vec::new();
@@ -116,8 +136,7 @@ fn of_original(source: &Source, progress: &Bar) -> Result<Report> {
         progress.advance(tensor.len);
         tensors.push(Row::plain(tensor, analysis));
     }
-    let (file, file_bytes) = (source.path.display().to_string(), source.len());
-    Ok(Report { file, file_bytes, unweight: None, tensors, total: Total::default() })
+    Ok(Report::new(source, None, tensors, Total::default()))
 }
 
 fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Result<Report> {
@@ -174,8 +193,7 @@ fn of_converted(opening: &Opening, converted: &Converted, progress: &Bar) -> Res
             .map(|index| blake3::Hash::from(index.original_blake3).to_hex().to_string()),
         metadata_untouched: untouched.is_some(),
     };
-    let (file, file_bytes) = (source.path.display().to_string(), source.len());
-    Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
+    Ok(Report::new(source, Some(unweight), tensors, total))
 }
 
 fn of_archive(archive: &Archive, progress: &Bar) -> Result<Report> {
@@ -219,8 +237,7 @@ fn of_archive(archive: &Archive, progress: &Bar) -> Result<Report> {
         original_blake3: Some(blake3::Hash::from(archive.index().original_blake3).to_hex().to_string()),
         metadata_untouched: true,
     };
-    let (file, file_bytes) = (source.path.display().to_string(), source.len());
-    Ok(Report { file, file_bytes, unweight: Some(unweight), tensors, total })
+    Ok(Report::new(source, Some(unweight), tensors, total))
 }
 
 /// Bytes of rooms that hold something of the tensors: headers, the index, pieces.
@@ -230,6 +247,41 @@ fn used_of_rooms(index: &Index) -> u64 {
 }
 
 impl Report {
+    fn new(source: &Source, unweight: Option<Unweight>, tensors: Vec<Row>, total: Total) -> Self {
+        let (file, file_bytes) = (source.path.display().to_string(), source.len());
+        Self { file, files: 1, file_bytes, unweight, tensors, total }
+    }
+
+    /// Two shards of a model as one file.
+    fn and(mut self, other: Self) -> Self {
+        self.files += other.files;
+        self.file_bytes += other.file_bytes;
+        self.unweight = self.unweight.zip(other.unweight).map(|(this, other)| Unweight {
+            original_bytes: this.original_bytes.zip(other.original_bytes).map(|(a, b)| a + b),
+            original_blake3: None,
+            metadata_untouched: this.metadata_untouched && other.metadata_untouched,
+            ..this
+        });
+        self.tensors.extend(other.tensors);
+        let (a, b) = (&self.total, &other.total);
+        let sum = |of: fn(&Total) -> u64| of(a) + of(b);
+        // Bits of all weights together.
+        let bits_of = |total: &Total| total.bits_per_weight.unwrap_or(0.0) * total.compressed_weights as f64;
+        let weights = sum(|total| total.compressed_weights);
+        self.total = Total {
+            compressed_tensors: sum(|total| total.compressed_tensors),
+            compressed_weights: weights,
+            original_bytes: sum(|total| total.original_bytes),
+            stored_bytes: sum(|total| total.stored_bytes),
+            unused_bytes: sum(|total| total.unused_bytes),
+            bits_per_weight: a
+                .bits_per_weight
+                .or(b.bits_per_weight)
+                .map(|_| (bits_of(a) + bits_of(b)) / weights.max(1) as f64),
+        };
+        self
+    }
+
     fn picture(&self) -> Picture<'_> {
         let name = Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let before = self.unweight.as_ref().and_then(|unweight| unweight.original_bytes);
@@ -308,13 +360,16 @@ fn print(report: &Report) -> Result<()> {
         }
     )?;
     numbers::print(report.tensors.iter().filter_map(|row| row.compressed))?;
-    match (unweight.original_bytes, &unweight.original_blake3) {
-        (Some(before), Some(blake3)) => {
+    let name = if report.files == 1 { "file".to_owned() } else { format!("{} files", report.files) };
+    match unweight.original_bytes {
+        Some(before) => {
             let saved = percent(before.saturating_sub(report.file_bytes), before);
-            writeln!(out, "file: {} -> {file}, {saved} smaller", size(before))?;
-            writeln!(out, "original BLAKE3: {blake3}")?;
+            writeln!(out, "{name}: {} -> {file}, {saved} smaller", size(before))?;
         }
-        _ => writeln!(out, "file: {file}; a tool has changed it since it was made")?,
+        None => writeln!(out, "{name}: {file}; a tool has changed it since it was made")?,
+    }
+    if let Some(blake3) = &unweight.original_blake3 {
+        writeln!(out, "original BLAKE3: {blake3}")?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod restore;
 mod table;
 mod verify;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -76,6 +77,14 @@ pub fn main() -> ExitCode {
             eprintln!("unweight-gguf: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// "Model-00001-of-00003.gguf and 2 more": the first of so many files.
+fn several(first: &Path, count: usize) -> String {
+    match count {
+        1 => first.display().to_string(),
+        _ => format!("{} and {} more", first.display(), count - 1),
     }
 }
 

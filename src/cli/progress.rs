@@ -7,20 +7,31 @@ use unweight::convert::{Progress, Stage};
 
 /// A bar for each stage, one after the other.
 #[derive(Default)]
-pub struct Bar(Mutex<Option<ProgressBar>>);
+pub struct Bar(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    /// "2/3 ": of several files.
+    file: String,
+}
 
 impl Bar {
-    fn with(&self, use_it: impl FnOnce(&mut Option<ProgressBar>)) {
+    fn with(&self, use_it: impl FnOnce(&mut State)) {
         use_it(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
     /// Removes the bar from the screen.
     pub fn finish(&self) {
-        self.with(|bar| bar.iter().for_each(ProgressBar::finish_and_clear));
+        self.with(|state| state.bar.iter().for_each(ProgressBar::finish_and_clear));
     }
 }
 
 impl Progress for Bar {
+    fn file(&self, number: usize, of: usize) {
+        self.with(|state| state.file = if of > 1 { format!("{number}/{of} ") } else { String::new() });
+    }
+
     fn begin(&self, stage: Stage, bytes: u64) {
         let what = match stage {
             Stage::Reading => "reading",
@@ -30,15 +41,15 @@ impl Progress for Bar {
             Stage::Verifying => "verifying",
         };
         self.finish();
-        self.with(|bar| *bar = Some(new(what, bytes)));
+        self.with(|state| state.bar = Some(new(format!("{}{what}", state.file), bytes)));
     }
 
     fn advance(&self, bytes: u64) {
-        self.with(|bar| bar.iter().for_each(|bar| bar.inc(bytes)));
+        self.with(|state| state.bar.iter().for_each(|bar| bar.inc(bytes)));
     }
 }
 
-fn new(what: &'static str, bytes: u64) -> ProgressBar {
+fn new(what: String, bytes: u64) -> ProgressBar {
     // Standard error; indicatif hides the bar where that is no terminal.
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
     let style = "{msg:>9} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";

@@ -10,24 +10,37 @@ use super::progress::size;
 const GAIN_AT_BEST: [(&str, f64); 6] =
     [("Q8_0", 6.2), ("Q6_K", 4.5), ("Q5_K", 4.4), ("Q4_K", 5.3), ("Q4_0", 9.0), ("MXFP4", 8.9)];
 
-/// A line for each quantized type that a file has and that was measured.
-///
-/// # Errors
-/// If nothing can be printed.
-pub fn print(gguf: &Gguf) -> Result<()> {
-    for (name, gain) in GAIN_AT_BEST {
-        let tensors = gguf.tensors.iter().filter(|tensor| tensor.ty.name() == name);
-        let (count, bytes) = tensors.fold((0, 0), |(count, bytes), tensor| (count + 1, bytes + tensor.len));
-        if count > 0 {
-            let stay = if count == 1 { "tensor stays as it is" } else { "tensors stay as they are" };
-            writeln!(
-                stdout(),
-                "{name}: {count} {stay}, {}; some {gain:.0} % could be gained, and are by --archive",
-                size(bytes)
-            )?;
+/// Tensors of each of these types, and their bytes.
+#[derive(Default)]
+pub struct Counts([(u64, u64); GAIN_AT_BEST.len()]);
+
+impl Counts {
+    /// Of one more file.
+    pub fn add(&mut self, gguf: &Gguf) {
+        for ((name, _), (count, bytes)) in GAIN_AT_BEST.iter().zip(&mut self.0) {
+            for tensor in gguf.tensors.iter().filter(|tensor| tensor.ty.name() == *name) {
+                (*count, *bytes) = (*count + 1, *bytes + tensor.len);
+            }
         }
     }
-    Ok(())
+
+    /// A line for each type that there is.
+    ///
+    /// # Errors
+    /// If nothing can be printed.
+    pub fn print(&self) -> Result<()> {
+        for ((name, gain), (count, bytes)) in GAIN_AT_BEST.into_iter().zip(self.0) {
+            if count > 0 {
+                let stay = if count == 1 { "tensor stays as it is" } else { "tensors stay as they are" };
+                writeln!(
+                    stdout(),
+                    "{name}: {count} {stay}, {}; some {gain:.0} % could be gained, and are by --archive",
+                    size(bytes)
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -4,24 +4,27 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Result;
-use unweight::convert::verify;
+use unweight::convert::{shards, verify_all};
 
 use super::progress::{Bar, size};
+use super::several;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The compressed GGUF file, or the archive
+    /// The compressed GGUF file, or the archive; the first shard of a model stands for all
     file: PathBuf,
-    /// Compare with this file, byte for byte
+    /// Compare with this file, or its shards, byte for byte
     #[arg(long, value_name = "ORIGINAL")]
     against: Option<PathBuf>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let progress = Bar::default();
-    let proof = verify(&arguments.file, arguments.against.as_deref(), &progress)?;
+    let files = shards::all(&arguments.file)?;
+    let against = arguments.against.as_ref().map(|against| shards::like(against, files.len())).transpose()?;
+    let proofs = verify_all(&files, against.as_deref(), &progress)?;
     progress.finish();
-    let what = match (&arguments.against, proof.is_whole) {
+    let what = match (&arguments.against, proofs.iter().all(|proof| proof.is_whole || proof.is_plain)) {
         (Some(against), _) => format!("identical to {}", against.display()),
         (None, true) => "holds the whole original (BLAKE3)".to_owned(),
         (None, false) => {
@@ -29,6 +32,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .to_owned()
         }
     };
-    writeln!(stdout(), "{}: {}, {what}", arguments.file.display(), size(proof.len))?;
+    let plain = match proofs.iter().filter(|proof| proof.is_plain).count() {
+        0 => String::new(),
+        _ if arguments.against.is_some() => String::new(),
+        count => format!("; {count} of these files had nothing to compress, and no checksum proves them"),
+    };
+    let (name, len) = (several(&arguments.file, files.len()), proofs.iter().map(|proof| proof.len).sum());
+    writeln!(stdout(), "{name}: {}, {what}{plain}", size(len))?;
     Ok(())
 }

@@ -56,6 +56,8 @@ pub enum Cause {
     Differs { other: PathBuf, at: u64, tensor: Option<String> },
     #[error("gives back {len} bytes, {} has {other_len}", other.display())]
     OtherLength { len: u64, other: PathBuf, other_len: u64 },
+    #[error("read back, it is not what was written: the disk or the memory fails")]
+    ReadBack,
     #[error("{0}; this is a defect")]
     Defect(String),
 }
@@ -95,6 +97,14 @@ pub enum Refusal {
     Link,
     #[error("input and output are the same file")]
     SameFile,
+    #[error("shard {number} of {count} is not here")]
+    MissingShard { number: u32, count: u32 },
+    #[error(
+        "its model is in {count} files, and this is the name of one: it should end in -00001-of-{count:05}.gguf"
+    )]
+    NoShard { count: usize },
+    #[error("not removed: it is no longer what was converted; both files stay")]
+    NotReplaced,
     #[error("exists already; --force replaces it")]
     Exists,
     #[error("compressed already; `unweight-gguf restore` gives the original back")]

@@ -19,11 +19,13 @@ mod archive;
 mod coding;
 mod error;
 mod gaps;
+mod model;
 mod opening;
 mod original;
 mod output;
 mod placing;
 mod progress;
+mod replace;
 mod replay;
 pub mod shards;
 mod source;
@@ -36,10 +38,12 @@ use std::path::Path;
 
 pub use archive::Archive;
 pub use error::{Cause, Error, Refusal, Result, TensorCause};
+pub use model::{Job, convert_all, forecast_all, restore_all, verify_all};
 pub use opening::{Holder, Opening};
 pub use original::Original;
 pub use output::{refuse, remove_unfinished};
 pub use progress::{Progress, Stage};
+pub use replace::{refuse_links, replace};
 pub use replay::Replay;
 pub use source::Source;
 pub use survey::analyse;
@@ -114,6 +118,19 @@ pub fn convert(
     force: bool,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let (report, output) = make(input, output, form, force, progress)?;
+    output.commit()?;
+    Ok(report)
+}
+
+/// A converted file, proved, that is not yet where it should be.
+fn make(
+    input: &Path,
+    output: &Path,
+    form: Form,
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<(Report, Output)> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
     refuse(output, force, input)?;
@@ -126,16 +143,14 @@ pub fn convert(
                 let (survey, report) = survey_and_plan(original, &gguf, progress)?;
                 let output = Output::create(output, force, input)?;
                 let after = Writer { original, gguf: &gguf, survey: &survey, progress }.write(&output)?;
-                output.commit()?;
-                Ok(Report { after, ..report })
+                Ok((Report { after, ..report }, output))
             }
             Form::Archive => {
                 let reading = read_all(original, &gguf, progress)?;
                 let output = Output::create(output, force, input)?;
                 let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
                 let written = writer.write(&output)?;
-                output.commit()?;
-                Ok(archive_report(original, &gguf, &written))
+                Ok((archive_report(original, &gguf, &written), output))
             }
         }
     })
@@ -294,6 +309,22 @@ pub struct Proof {
     pub is_whole: bool,
     /// Tensors of the original that are in no file here.
     pub missing: usize,
+    /// Of all that was given back.
+    pub blake3: [u8; 32],
+    /// True for a shard that had nothing to compress, and is what it was: nothing proves that but a comparison.
+    pub is_plain: bool,
+}
+
+impl Proof {
+    fn of(original: &dyn Original, blake3: blake3::Hash) -> Self {
+        Self {
+            len: original.len(),
+            is_whole: original.blake3().is_some(),
+            missing: original.missing().len(),
+            blake3: *blake3.as_bytes(),
+            is_plain: false,
+        }
+    }
 }
 
 /// Gives back what a converted file or an archive holds. `force`: replace `output` if it exists.
@@ -301,19 +332,29 @@ pub struct Proof {
 /// # Errors
 /// If the file is damaged or incomplete, or a file cannot be read or written; then `output` is as it was.
 pub fn restore(input: &Path, output: &Path, force: bool, progress: &dyn Progress) -> Result<Proof> {
-    let holder = holder_of(input)?;
+    let (proof, output) = give_back(&holder_of(input)?, output, force, progress)?;
+    output.commit()?;
+    Ok(proof)
+}
+
+/// What a file holds, read back after it was written, that is not yet where it should be.
+fn give_back(
+    holder: &Holder,
+    output: &Path,
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<(Proof, Output)> {
+    let input = &holder.file().path;
     refuse(output, force, input)?;
     holder.read(|original| {
         let output = Output::create(output, force, input)?;
         output.set_len(original.len())?;
-        progress.begin(Stage::Restoring, original.len());
-        stream(original, progress, |piece| output.write(piece.position, piece.bytes))?;
-        output.commit()?;
-        Ok(Proof {
-            len: original.len(),
-            is_whole: original.blake3().is_some(),
-            missing: original.missing().len(),
-        })
+        progress.begin(Stage::Restoring, 2 * original.len());
+        let blake3 = stream(original, progress, |piece| output.write(piece.position, piece.bytes))?;
+        if output.blake3(original.len(), progress)? != blake3 {
+            return Err(Error::new(output.target(), Cause::ReadBack));
+        }
+        Ok((Proof::of(original, blake3), output))
     })
 }
 
@@ -326,13 +367,9 @@ pub fn restore_to(input: &Path, output: &mut (dyn Write + Send), progress: &dyn 
     holder.read(|original| {
         progress.begin(Stage::Restoring, original.len());
         let wrong = |error| Error::new(input, Cause::Doing { doing: "writing what it holds", error });
-        stream(original, progress, |piece| output.write_all(piece.bytes).map_err(wrong))?;
+        let blake3 = stream(original, progress, |piece| output.write_all(piece.bytes).map_err(wrong))?;
         output.flush().map_err(wrong)?;
-        Ok(Proof {
-            len: original.len(),
-            is_whole: original.blake3().is_some(),
-            missing: original.missing().len(),
-        })
+        Ok(Proof::of(original, blake3))
     })
 }
 
@@ -341,22 +378,34 @@ pub fn restore_to(input: &Path, output: &mut (dyn Write + Send), progress: &dyn 
 /// # Errors
 /// If the file is damaged, a tensor of the original is in no file here, or the file gives back another.
 pub fn verify(file: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Proof> {
-    let holder = holder_of(file)?;
+    verify_holder(&holder_of(file)?, against, progress)
+}
+
+fn verify_holder(holder: &Holder, against: Option<&Path>, progress: &dyn Progress) -> Result<Proof> {
+    let file = &holder.file().path;
     let against = against.map(Source::open).transpose()?;
     holder.read(|original| {
         let len = original.len();
-        if let Some(against) = against.as_ref().filter(|against| against.len() != len) {
-            let cause = Cause::OtherLength { len, other: against.path.clone(), other_len: against.len() };
-            return Err(Error::new(file, cause));
-        }
         progress.begin(Stage::Verifying, len);
         refuse_parts(original)?;
         original.check_rest()?;
         let mut buffer = Vec::new();
-        stream(original, progress, |piece| {
-            against.as_ref().map_or(Ok(()), |against| compare(file, &piece, against, &mut buffer))
+        let other_length = |against: &Source| {
+            let (other, other_len) = (against.path.clone(), against.len());
+            Error::new(file, Cause::OtherLength { len, other, other_len })
+        };
+        let blake3 = stream(original, progress, |piece| {
+            let Some(against) = &against else { return Ok(()) };
+            compare(file, &piece, against, &mut buffer).map_err(|error| {
+                // With another header nothing stands where it is looked for.
+                let is_shifted = piece.tensor.is_none() && against.len() != len;
+                if is_shifted { other_length(against) } else { error }
+            })
         })?;
-        Ok(Proof { len, is_whole: original.blake3().is_some(), missing: 0 })
+        match against.filter(|against| against.len() != len) {
+            Some(against) => Err(other_length(&against)),
+            None => Ok(Proof::of(original, blake3)),
+        }
     })
 }
 
@@ -386,7 +435,9 @@ fn refuse_parts(original: &dyn Original) -> Result<()> {
 }
 
 fn compare(file: &Path, piece: &Piece, against: &Source, buffer: &mut Vec<u8>) -> Result<()> {
-    buffer.resize(piece.bytes.len(), 0);
+    // The other may be shorter: where it differs before its end says more than that.
+    let here = against.len().saturating_sub(piece.position).min(piece.bytes.len() as u64);
+    buffer.resize(here as usize, 0);
     against.read(piece.position, buffer)?;
     match buffer.iter().zip(piece.bytes).position(|(a, b)| a != b) {
         None => Ok(()),

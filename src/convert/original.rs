@@ -125,13 +125,15 @@ pub struct Piece<'a> {
 
 /// Gives every byte to `sink`, in order, and proves each tensor by its checksum and the whole by BLAKE3, as far as they are known.
 ///
+/// Says what the BLAKE3 of the whole is.
+///
 /// # Errors
 /// If the file is damaged; what `sink` got before is then worth nothing.
 pub fn stream(
     original: &dyn Original,
     progress: &dyn Progress,
     mut sink: impl FnMut(Piece) -> Result<()> + Send,
-) -> Result<()> {
+) -> Result<blake3::Hash> {
     let gguf = original.gguf()?;
     let mut whole = blake3::Hasher::new();
     let mut windows = Windows::default();
@@ -156,10 +158,9 @@ pub fn stream(
             return Err(Error::tensor(original.path(), name, TensorCause::Damaged));
         }
     }
+    let whole = whole.finalize();
     match original.blake3() {
-        Some(blake3) if *whole.finalize().as_bytes() != blake3 => {
-            Err(Error::new(original.path(), Cause::Blake3))
-        }
-        _ => Ok(()),
+        Some(blake3) if *whole.as_bytes() != blake3 => Err(Error::new(original.path(), Cause::Blake3)),
+        _ => Ok(whole),
     }
 }

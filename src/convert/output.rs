@@ -7,10 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::NamedTempFile;
 
 use super::error::{Cause, Error, In, Refusal, Result};
+use super::progress::Progress;
+use super::windows::{WINDOW, Windows};
 
 /// A file that is written: under a temporary name in the target's folder, and complete or not at all.
 pub struct Output {
     target: PathBuf,
+    folder: PathBuf,
     force: bool,
     temporary: NamedTempFile,
     _listed: Listed,
@@ -21,8 +24,7 @@ impl Output {
     /// If the target may not be written, or no file can be made, or renamed, in its folder.
     pub fn create(target: &Path, force: bool, input: &Path) -> Result<Self> {
         refuse(target, force, input)?;
-        let folder =
-            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(target);
         std::fs::metadata(folder).in_file(folder)?;
         let new = || {
             // What a program that creates files plainly would ask for; the umask does the rest.
@@ -43,7 +45,7 @@ impl Output {
             .map_err(|error| Cause::Doing { doing: "cannot rename a file there", error })
             .in_file(folder)?;
         let _listed = Listed::new(temporary.path());
-        Ok(Self { target: target.to_owned(), force, temporary, _listed })
+        Ok(Self { target: target.to_owned(), folder: folder.to_owned(), force, temporary, _listed })
     }
 
     pub fn file(&self) -> &File {
@@ -80,20 +82,56 @@ impl Output {
             .in_file(&self.target)
     }
 
-    /// Makes the file durable, then visible under its name.
+    /// What is in it now, read back.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn blake3(&self, len: u64, progress: &dyn Progress) -> Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        let read = |at: u64, buffer: &mut [u8]| {
+            let wrong = |error| Cause::Doing { doing: "reading it back", error };
+            self.file().read_exact_at(buffer, at).map_err(wrong).in_file(&self.target)
+        };
+        Windows::default().each(0..len, WINDOW, read, |_, bytes| {
+            hasher.update_rayon(bytes);
+            progress.advance(bytes.len() as u64);
+            Ok(())
+        })?;
+        Ok(hasher.finalize())
+    }
+
+    /// Makes the file durable, then visible under its name, and that durable too.
     ///
     /// # Errors
     /// If the disk fails, or the target came into being meanwhile.
     pub fn commit(self) -> Result<()> {
-        let Self { target, force, temporary, _listed } = self;
+        let Self { target, folder, force, temporary, _listed } = self;
         temporary.as_file().sync_all().in_file(&target)?;
         let renamed = if force { temporary.persist(&target) } else { persist_new(temporary, &target) };
         match renamed {
-            Ok(_) => Ok(()),
+            Ok(_) => sync_folder(&folder),
             Err(_) if !force && target.exists() => Err(Error::new(&target, Refusal::Exists)),
             Err(failure) => Err(Error::new(&target, failure.error)),
         }
     }
+}
+
+/// Makes names durable that were given or taken in a folder, as far as the file system can.
+///
+/// # Errors
+/// If the disk fails.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot do that with folders, and some folders may be written but not read.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done.in_file(folder),
+    }
+}
+
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Renames without replacing. Some file systems (exFAT, many FUSE ones) can neither do that in one step nor make hard links: there a

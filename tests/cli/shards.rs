@@ -42,16 +42,111 @@ fn shards_that_are_converted_one_by_one() {
     let folder = Folder::new();
     let original = File::read(&fs::read(TINY).unwrap());
     let half = original.tensors.len() / 2;
-    let originals = write(&folder, "Tiny-BF16", &split(&original, &[half, original.tensors.len() - half]));
-    for (i, original) in originals.iter().enumerate() {
+    let parts = [0, half, original.tensors.len() - half];
+    let originals = write(&folder, "Tiny-BF16", &split(&original, &parts));
+    for (i, original) in originals.iter().enumerate().skip(1) {
         succeeds(&["convert", original]);
-        let converted = folder.path(&name("Tiny-BF16_UW", i, 2));
+        let converted = folder.path(&name("Tiny-BF16_UW", i, 3));
         assert!(succeeds(&["verify", &converted, "--against", original]).contains("identical to"));
         folder.gives_back(&converted, original);
     }
     // Each stands for itself.
-    fs::remove_file(folder.path(&name("Tiny-BF16_UW", 0, 2))).unwrap();
-    folder.gives_back(&folder.path(&name("Tiny-BF16_UW", 1, 2)), &originals[1]);
+    fs::remove_file(folder.path(&name("Tiny-BF16_UW", 1, 3))).unwrap();
+    folder.gives_back(&folder.path(&name("Tiny-BF16_UW", 2, 3)), &originals[2]);
+}
+
+/// A tiny model in three shards, the first of which has no tensors.
+fn tiny_shards(folder: &Folder) -> Vec<String> {
+    let original = File::read(&fs::read(TINY).unwrap());
+    let half = original.tensors.len() / 2;
+    write(folder, "Tiny-BF16", &split(&original, &[0, half, original.tensors.len() - half]))
+}
+
+#[test]
+fn the_first_shard_stands_for_all() {
+    let folder = Folder::new();
+    let originals = tiny_shards(&folder);
+    assert!(!succeeds(&["convert", "--dry-run", &originals[0]]).contains("verified"));
+    assert_eq!(folder.names().len(), 3);
+    for (form, arguments) in [("_UW", &[][..]), ("_UWA", &["--archive"])] {
+        let said = succeeds(&[&["convert", &originals[0]], arguments].concat());
+        let converted: Vec<_> =
+            (0..3).map(|i| folder.path(&name(&format!("Tiny-BF16{form}"), i, 3))).collect();
+        assert!(
+            said.contains(&format!("{} and 2 more: ", converted[0])) && said.contains("verified"),
+            "{said}"
+        );
+        // What has nothing to compress is as it was; archives have the metadata smaller.
+        let is_copy = fs::read(&converted[0]).unwrap() == fs::read(&originals[0]).unwrap();
+        assert_eq!(is_copy, form == "_UW");
+        for (converted, original) in converted.iter().zip(&originals).skip(1) {
+            assert!(fs::metadata(converted).unwrap().len() < fs::metadata(original).unwrap().len());
+        }
+        let said = succeeds(&["verify", &converted[0]]);
+        assert_eq!(said.contains("1 of these files had nothing to compress"), is_copy, "{said}");
+        let said = succeeds(&["verify", &converted[0], "--against", &originals[0]]);
+        assert!(said.contains(" and 2 more: ") && said.contains("identical to"), "{said}");
+        succeeds(&["restore", &converted[0], &folder.path(&name("Again", 0, 3)), "--force"]);
+        for (i, original) in originals.iter().enumerate() {
+            assert!(fs::read(folder.path(&name("Again", i, 3))).unwrap() == fs::read(original).unwrap());
+        }
+        let report: serde_json::Value =
+            serde_json::from_str(&succeeds(&["inspect", "--json", &converted[0]])).unwrap();
+        assert_eq!(report["files"], 3);
+        let all = File::read(&fs::read(TINY).unwrap()).tensors.len();
+        assert_eq!(report["tensors"].as_array().unwrap().len(), all);
+        let sizes: u64 = converted.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert_eq!(report["file_bytes"], sizes);
+        succeeds(&["inspect", &converted[0]]);
+    }
+    // From one form to the other, all of them.
+    let archive = folder.path(&name("Tiny-BF16_UWA", 0, 3));
+    succeeds(&["convert", &archive, &folder.path(&name("Other", 0, 3))]);
+    for i in 0..3 {
+        let read = |model: &str| fs::read(folder.path(&name(model, i, 3))).unwrap();
+        assert!(read("Other") == read("Tiny-BF16_UW"));
+    }
+}
+
+#[test]
+fn all_shards_or_none() {
+    let folder = Folder::new();
+    let originals = tiny_shards(&folder);
+    let target = folder.path(&name("Out", 0, 3));
+    // A name that cannot be that of three.
+    for bad in ["out.gguf", "out-00001-of-00002.gguf", "out-00002-of-00003.gguf"] {
+        fails(&["convert", &originals[0], &folder.path(bad)], &[bad, "in 3 files", "-00001-of-00003.gguf"]);
+    }
+    // One that is there already.
+    let there = folder.file(&name("Out", 2, 3), b"precious");
+    fails(&["convert", &originals[0], &target], &[&there, "exists already"]);
+    assert_eq!(folder.names().len(), 4, "nothing is written");
+    fs::remove_file(&there).unwrap();
+    // One that is damaged, the last.
+    let whole = fs::read(&originals[2]).unwrap();
+    fs::write(&originals[2], &whole[..whole.len() / 2]).unwrap();
+    fails(&["convert", &originals[0], &target], &[&originals[2], "the file is truncated"]);
+    assert_eq!(folder.names().len(), 3, "nothing is written");
+    // One that is not there.
+    fs::remove_file(&originals[2]).unwrap();
+    for arguments in [
+        &["convert", &originals[0]][..],
+        &["verify", &originals[0]],
+        &["inspect", &originals[0]],
+        &["restore", &originals[0], &target],
+    ] {
+        fails(arguments, &[&originals[2], "shard 3 of 3 is not here"]);
+    }
+    // Nothing to compress in any.
+    let other = Folder::new();
+    let norms = model(
+        "llama",
+        vec![matrix("a_norm", TensorType::F32, &[8]), matrix("b_norm", TensorType::F32, &[8])],
+    );
+    let norms = write(&other, "norms", &split(&norms, &[1, 1]));
+    fails(&["convert", &norms[0]], &["nothing to compress"]);
+    assert_eq!(other.names().len(), 2);
+    fails(&["restore", &norms[0], &other.path(&name("out", 0, 2))], &[&norms[0], "not an Unweight file"]);
 }
 
 /// Only the first shard says which blocks may be left out.
@@ -79,13 +174,22 @@ fn blocks_that_may_be_left_out_have_no_rooms_in_a_later_shard_either() {
     assert!(types("").iter().any(|&ty| ty != TensorType::I8.id()));
 }
 
-/// What a shard gives back has the tensors of the original that are in it.
-fn check_restored(folder: &Folder, shard: &str, tensors: &[Tensor], original: &Gguf) {
-    let restored = folder.path("restored.gguf");
-    assert!(
-        succeeds(&["restore", shard, &restored, "--force"]).contains("weights identical to the original")
-    );
-    let restored = fs::read(&restored).unwrap();
+/// What shards give back, together and each alone, has the tensors of the original that are in it.
+fn check_all_restored(folder: &Folder, paths: &[String], shards: &[File], original: &Gguf) {
+    let restored = |i: usize| folder.path(&name("restored", i, paths.len()));
+    let said = succeeds(&["restore", &paths[0], &restored(0), "--force"]);
+    assert!(said.contains("weights identical to the original"), "{said}");
+    for (i, (path, shard)) in paths.iter().zip(shards).enumerate() {
+        check_restored(&restored(i), &shard.tensors, original);
+        if i > 0 {
+            succeeds(&["restore", path, &restored(i), "--force"]);
+            check_restored(&restored(i), &shard.tensors, original);
+        }
+    }
+}
+
+fn check_restored(restored: &str, tensors: &[Tensor], original: &Gguf) {
+    let restored = fs::read(restored).unwrap();
     let restored = Gguf::parse(&restored).unwrap();
     assert!(restored.kv.iter().all(|pair| !pair.key.starts_with("unweight.")));
     assert!(restored.kv("split.no").is_some());
@@ -113,11 +217,11 @@ fn a_converted_file_that_is_split() {
         let folder = Folder::new();
         let shards = split(&converted, &parts);
         let paths = write(&folder, "m-BF16_UW", &shards);
-        for (path, shard) in paths.iter().zip(&shards) {
+        for path in &paths {
             assert!(succeeds(&["verify", path]).contains("changed the metadata"));
-            check_restored(&folder, path, &shard.tensors, &original);
             succeeds(&["inspect", path]);
         }
+        check_all_restored(&folder, &paths, &shards, &original);
     }
 }
 
@@ -141,8 +245,15 @@ fn a_shard_whose_others_are_not_there() {
     // The index is in the second.
     fs::rename(&paths[1], &aside).unwrap();
     for arguments in [&["verify", &paths[0]][..], &["restore", &paths[0], &out]] {
-        fails(arguments, &[&paths[0], "the tensor with its index is not here"]);
+        fails(arguments, &[&paths[1], "shard 2 of 2 is not here"]);
     }
+    // By a name that is no shard's.
+    let alone = folder.path("alone.gguf");
+    fs::rename(&paths[0], &alone).unwrap();
+    for arguments in [&["verify", &alone][..], &["restore", &alone, &out]] {
+        fails(arguments, &[&alone, "the tensor with its index is not here"]);
+    }
+    fs::rename(&alone, &paths[0]).unwrap();
     assert_eq!(folder.names().len(), count, "nothing is written");
     fs::rename(&aside, &paths[1]).unwrap();
 
@@ -160,7 +271,7 @@ fn a_shard_whose_rooms_are_not_there() {
     let has_room = |tensor: &Tensor| tensor.data.windows(8).any(|bytes| bytes == b"UNWEIGHT");
     let first = converted.tensors.iter().position(has_room).unwrap() + 1;
     // Each has rooms that hold something of tensors of the other.
-    let paths = write(&folder, "m", &split(&converted, &[first, count - first]));
+    let paths = write(&folder, "m", &split(&converted, &[0, first, count - first])).split_off(1);
     let aside = folder.path("aside");
     for (path, other) in [(&paths[0], &paths[1]), (&paths[1], &paths[0])] {
         fs::rename(other, &aside).unwrap();

@@ -1,0 +1,164 @@
+//! Models in several files: all or none of them.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{Cause, Error, Refusal, Result};
+use super::opening::Holder;
+use super::original::Original;
+use super::output::{Output, refuse};
+use super::progress::Progress;
+use super::source::Source;
+use super::{Form, Proof, Report, Stored, forecast, give_back, holder_of, make, verify_holder};
+use crate::container::converted::ConvertedError;
+
+/// A file, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub input: PathBuf,
+    pub output: PathBuf,
+}
+
+impl Job {
+    /// Of files in their order.
+    pub fn pair(inputs: Vec<PathBuf>, outputs: Vec<PathBuf>) -> Vec<Self> {
+        inputs.into_iter().zip(outputs).map(|(input, output)| Self { input, output }).collect()
+    }
+}
+
+/// Converts the files of one model: [`super::convert`] for each, but none gets its name before all are proved. One that has nothing to
+/// compress, where another has, is copied.
+///
+/// # Errors
+/// As [`super::convert`]; then all outputs are as they were, unless it is to give them their names that fails.
+pub fn convert_all(jobs: &[Job], form: Form, force: bool, progress: &dyn Progress) -> Result<Vec<Report>> {
+    refuse_all(jobs, force)?;
+    let one = |job: &Job| match make(&job.input, &job.output, form, force, progress) {
+        Err(error) if jobs.len() > 1 && is_nothing(&error) => {
+            // Of an archive, what it holds.
+            let holder = Holder::open(&job.input)?;
+            let report = holder.read(unchanged)?;
+            let (_, output) = give_back(&holder, &job.output, force, progress)?;
+            Ok((Err(error), report, output))
+        }
+        made => made.map(|(report, output)| (Ok(()), report, output)),
+    };
+    let made = each(jobs, progress, one)?;
+    let (mut nothing, mut reports, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for (done, report, output) in made {
+        nothing.extend(done.err());
+        reports.push(report);
+        outputs.push(output);
+    }
+    match nothing.pop() {
+        Some(error) if nothing.len() + 1 == jobs.len() => Err(error),
+        _ => commit(outputs).map(|()| reports),
+    }
+}
+
+/// Gives back the files of one model: [`super::restore`] for each, but none gets its name before all are there.
+///
+/// # Errors
+/// As [`super::restore`]; then all outputs are as they were, unless it is to give them their names that fails.
+pub fn restore_all(jobs: &[Job], force: bool, progress: &dyn Progress) -> Result<Vec<Proof>> {
+    refuse_all(jobs, force)?;
+    let holders = holders(jobs.iter().map(|job| &*job.input))?;
+    let both: Vec<_> = holders.iter().zip(jobs).collect();
+    let given = each(&both, progress, |(holder, job)| {
+        let (proof, output) = give_back(holder, &job.output, force, progress)?;
+        Ok((Proof { is_plain: is_plain(holder), ..proof }, output))
+    })?;
+    let (proofs, outputs) = given.into_iter().unzip();
+    commit(outputs).map(|()| proofs)
+}
+
+/// What [`convert_all`] would make of these files.
+///
+/// # Errors
+/// As [`super::forecast`].
+pub fn forecast_all(files: &[PathBuf], form: Form, progress: &dyn Progress) -> Result<Vec<Report>> {
+    let mut nothing = Vec::new();
+    let reports = each(files, progress, |file| match forecast(file, form, progress) {
+        Err(error) if files.len() > 1 && is_nothing(&error) => {
+            nothing.push(error);
+            Holder::open(file)?.read(unchanged)
+        }
+        report => report,
+    })?;
+    match nothing.pop() {
+        Some(error) if nothing.len() + 1 == files.len() => Err(error),
+        _ => Ok(reports),
+    }
+}
+
+/// [`super::verify`] for the files of one model, each against the one at its place, if there are such.
+///
+/// # Errors
+/// As [`super::verify`].
+pub fn verify_all(
+    files: &[PathBuf],
+    against: Option<&[PathBuf]>,
+    progress: &dyn Progress,
+) -> Result<Vec<Proof>> {
+    let mut against = against.into_iter().flatten();
+    each(&holders(files.iter().map(PathBuf::as_path))?, progress, |holder| {
+        let proof = verify_holder(holder, against.next().map(PathBuf::as_path), progress)?;
+        Ok(Proof { is_plain: is_plain(holder), ..proof })
+    })
+}
+
+fn is_plain(holder: &Holder) -> bool {
+    matches!(holder, Holder::Original(_))
+}
+
+/// Of several files, some may be as they were before the others were compressed.
+fn holders<'a>(files: impl Iterator<Item = &'a Path> + Clone) -> Result<Vec<Holder>> {
+    let found: Vec<_> = files.clone().map(holder_of).collect();
+    let is_some = found.iter().any(Result::is_ok);
+    let plain = |(found, file): (Result<Holder>, &Path)| match found {
+        Err(error) if is_some && is_no_form(&error) => Ok(Holder::Original(Source::open(file)?)),
+        found => found,
+    };
+    found.into_iter().zip(files).map(plain).collect()
+}
+
+/// True if a file is a GGUF that holds nothing of ours.
+fn is_no_form(error: &Error) -> bool {
+    matches!(*error.cause, Cause::Converted(ConvertedError::NotUnweight))
+}
+
+/// True if there is nothing in a file that gets smaller.
+fn is_nothing(error: &Error) -> bool {
+    matches!(*error.cause, Cause::Refused(Refusal::Nothing { .. } | Refusal::NotSmaller { .. }))
+}
+
+/// Of a file that is copied.
+fn unchanged(original: &dyn Original) -> Result<Report> {
+    let gguf = original.gguf()?;
+    let tensors = gguf.tensors.iter().map(|tensor| Stored {
+        name: tensor.name.to_owned(),
+        ty: tensor.ty,
+        number: None,
+        before: tensor.len,
+        after: None,
+    });
+    let (before, after) = (original.len(), original.len());
+    Ok(Report { before, after, notes: Vec::new(), tensors: tensors.collect() })
+}
+
+/// What would be refused in the end had better be refused at once.
+fn refuse_all(jobs: &[Job], force: bool) -> Result<()> {
+    jobs.iter().filter(|job| job.input.exists()).try_for_each(|job| refuse(&job.output, force, &job.input))
+}
+
+fn each<J, T>(jobs: &[J], progress: &dyn Progress, mut work: impl FnMut(&J) -> Result<T>) -> Result<Vec<T>> {
+    let numbered = jobs.iter().enumerate();
+    let work = numbered.map(|(i, job)| {
+        progress.file(i + 1, jobs.len());
+        work(job)
+    });
+    work.collect()
+}
+
+fn commit(outputs: Vec<Output>) -> Result<()> {
+    outputs.into_iter().try_for_each(Output::commit)
+}
