@@ -9,6 +9,7 @@ mod picture;
 mod progress;
 mod quantized;
 mod restore;
+mod signals;
 mod table;
 mod verify;
 
@@ -49,17 +50,15 @@ enum Verb {
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // SAFETY: no handler, and no other thread yet. A file beyond the user's limit is then an error of the write, which tidies up.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if let Err(error) = signals::install() {
+        eprintln!("unweight-gguf: {error}");
+        return ExitCode::FAILURE;
+    }
     // 0 is "all cores" for rayon. This thread is one of them: to hand each window over to another would cost more than some of them take.
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.map_or(0, usize::from))
         .use_current_thread();
     if let Err(error) = pool.build_global() {
-        eprintln!("unweight-gguf: {error}");
-        return ExitCode::FAILURE;
-    }
-    if let Err(error) = ctrlc::set_handler(interrupted) {
         eprintln!("unweight-gguf: {error}");
         return ExitCode::FAILURE;
     }
@@ -86,12 +85,6 @@ fn several(first: &Path, count: usize) -> String {
         1 => first.display().to_string(),
         _ => format!("{} and {} more", first.display(), count - 1),
     }
-}
-
-/// An interrupted program leaves nothing behind.
-fn interrupted() {
-    unweight::convert::remove_unfinished();
-    std::process::exit(130);
 }
 
 /// A reader of our output that has seen enough (`| head`) is no failure.

@@ -45,7 +45,7 @@ pub use output::{refuse, remove_unfinished};
 pub use progress::{Progress, Stage};
 pub use replace::{refuse_links, replace};
 pub use replay::Replay;
-pub use source::Source;
+pub use source::{Source, mapped_at};
 pub use survey::analyse;
 
 use crate::codec::{Encoder, Number};

@@ -3,6 +3,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -12,6 +13,17 @@ use super::error::{Cause, Error, In, Refusal, Result};
 use super::original::Original;
 use super::windows::{WINDOW, Windows};
 use crate::container::gguf::Gguf;
+
+/// The mappings that there are: where, how long, and of which file.
+static MAPPED: Mutex<Vec<(usize, usize, PathBuf)>> = Mutex::new(Vec::new());
+
+/// The file that is mapped at an address: for handlers of the signal that a read of it gives when the file has become shorter meanwhile, or
+/// its disk fails. Takes a lock that is never held while a mapping is read.
+pub fn mapped_at(address: usize) -> Option<PathBuf> {
+    let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_in = |(start, len, _): &&(usize, usize, PathBuf)| (*start..start + len).contains(&address);
+    mapped.iter().find(is_in).map(|(.., path)| path.clone())
+}
 
 /// What the system says where a file system cannot map.
 const ENODEV: i32 = 19;
@@ -41,7 +53,11 @@ impl Source {
         // SAFETY: a mapping is undefined if someone else shrinks or changes the file meanwhile. Only headers, indexes, homes and pieces
         // are read through it, all lengths are checked against the mapping, and results are proved by checksums.
         let contents = match unsafe { Mmap::map(&file) } {
-            Ok(map) => Contents::Mapped(map),
+            Ok(map) => {
+                let entry = (map.as_ptr() as usize, map.len(), path.to_owned());
+                MAPPED.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+                Contents::Mapped(map)
+            }
             Err(error) if error.raw_os_error() == Some(ENODEV) => {
                 Contents::Read(read_all(&file).in_file(path)?)
             }
@@ -117,6 +133,15 @@ impl Original for Source {
             .try_for_each(|(i, part)| self.file.read_exact_at(part, position + (i * piece) as u64))
             .map_err(|error| Cause::Doing { doing: "reading", error })
             .in_file(&self.path)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Contents::Mapped(map) = &self.contents {
+            let start = map.as_ptr() as usize;
+            MAPPED.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| *other != start);
+        }
     }
 }
 

@@ -15,3 +15,4 @@ mod reports;
 mod samples;
 mod shards;
 mod systems;
+mod torn;

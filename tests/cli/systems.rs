@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::program::{Folder, TINY, failure};
 
 /// Says that a test could not be made, past the harness, which keeps what tests say to itself.
-fn skipped(test: &str, why: &dyn std::fmt::Display) {
+pub fn skipped(test: &str, why: &dyn std::fmt::Display) {
     io::stderr().write_all(format!("SKIPPED: {test}: {why}\n").as_bytes()).unwrap();
 }
 
