@@ -6,6 +6,7 @@ mod cross_check;
 mod damage;
 mod file;
 mod files;
+mod golden;
 mod malformed;
 mod memory;
 mod positions;
