@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# By hand: the kernels and the library watched while they work on whole and on damaged data.
+#   tests/sanitized.sh             all of it, about 40 minutes on two cores
+#   tests/sanitized.sh STEP...     kernels (GCC's AddressSanitizer and UndefinedBehaviorSanitizer), valgrind, address, threads (nightly Rust
+#                                  with rust-src: Rust and C under AddressSanitizer, under ThreadSanitizer)
+# The last line counts what passed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(kernels valgrind address threads)
+passed=0
+failed=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# step NAME COMMAND...
+step() {
+  local name=$1
+  shift
+  if "$@" >"$work/log" 2>&1; then
+    echo "ok       $name: $(grep -aE 'passed' "$work/log" | tail -1)"
+    passed=$((passed + 1))
+  else
+    echo "FAILED   $name"
+    tail -40 "$work/log"
+    failed=$((failed + 1))
+  fi
+}
+
+# check FLAGS: builds the checker of the kernels for this machine, each file with its flags as build.rs has them.
+check() {
+  local file flags objects=()
+  mapfile -t defines < <(
+    grep -o 'constants::[A-Z0-9_]*' build.rs | cut -d: -f3 | sort -u | while read -r name; do
+      sed -n "s/^pub const $name: u64 = \([0-9]*\);$/-DUW_RUST_$name=\1/p" src/codec/constants.rs
+    done
+  )
+  local avx2="-mavx2 -mfma -mbmi -mbmi2 -mf16c" avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq"
+  for file in piece scalar archive archive_scalar dispatch ssse3 avx2 archive_avx2 avx512 archive_avx512 avx512bf16; do
+    case $file in
+      ssse3) flags=-mssse3 ;;
+      *avx2) flags=$avx2 ;;
+      *avx512) flags="$avx2 $avx512" ;;
+      avx512bf16) flags="$avx2 $avx512 -mavx512bf16" ;;
+      *) flags= ;;
+    esac
+    # shellcheck disable=SC2086
+    cc -g -O2 -std=gnu11 -ffp-contract=off $1 $flags "${defines[@]}" -Isrc/kernel -c "src/kernel/$file.c" -o "$work/$file.o"
+    objects+=("$work/$file.o")
+  done
+  # shellcheck disable=SC2086
+  cc -g -O1 $1 -Isrc/kernel tests/tools/kernel_check.c "${objects[@]}" -o "$work/check" -lm
+  UNWEIGHT_CASES=$work/cases cargo test --release --quiet --no-default-features --test kernel_cases >/dev/null
+}
+
+nightly() {
+  local sanitizer=$1 target
+  shift
+  target=$(uname -m)-unknown-linux-gnu
+  RUSTFLAGS="-Zsanitizer=$sanitizer" CFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0 \
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/sanitized-$sanitizer \
+    cargo +nightly test -Zbuild-std --release --no-default-features --features convert --target "$target" "$@"
+}
+
+for what in "${steps[@]}"; do
+  case $what in
+    kernels)
+      check "-fsanitize=address,undefined -fno-sanitize-recover=all"
+      step "kernels, AddressSanitizer and UndefinedBehaviorSanitizer" env ASAN_OPTIONS=detect_leaks=0 "$work/check" "$work/cases"
+      ;;
+    valgrind)
+      # It has no AVX-512, and says so to the programs that it runs.
+      check ""
+      step "kernels, valgrind" valgrind -q --error-exitcode=1 "$work/check" "$work/cases"
+      ;;
+    address) step "library, AddressSanitizer" nightly address --lib --test archive --test kernel --test container ;;
+    threads) step "library, ThreadSanitizer" nightly thread --lib --test container -- golden archives round_trip positions ;;
+    *)
+      echo "no such step: $what" >&2
+      exit 2
+      ;;
+  esac
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
