@@ -9,6 +9,7 @@ python=${1:-python3}
 case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac # it is run in another folder
 cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 install -m 755 "$target/release/libggml_unweight.so" "$here/unweight_gguf/"
-rm -rf "$target/wheels"
+rm -rf "$target/wheels" "$here/data"
+"$target/release/unweight-gguf" pages "$here/data/data" >/dev/null
 (cd "$here" && CARGO_TARGET_DIR=$target "$python" -m maturin build --quiet --release --auditwheel skip --out "$target/wheels") >&2
 ls "$target"/wheels/*.whl

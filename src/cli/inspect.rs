@@ -329,7 +329,7 @@ fn print(report: &Report) -> Result<()> {
         let shape: Vec<_> = row.shape.iter().map(u64::to_string).collect();
         let weights: u64 = row.shape.iter().product();
         table.add_row([
-            row.name.clone(),
+            table::plain(&row.name),
             row.numbers.map_or_else(|| row.r#type.clone(), |numbers| numbers::name(numbers, &row.r#type)),
             shape.join(" x "),
             row.encoding.clone(),

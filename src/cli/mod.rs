@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod naming;
 mod numbers;
+mod pages;
 mod picture;
 mod progress;
 mod quantized;
@@ -46,6 +47,8 @@ enum Verb {
     Inspect(inspect::Arguments),
     /// Measure this machine: kernels, files, and llama.cpp with --llama
     Bench(bench::Arguments),
+    /// Write man pages and shell completions
+    Pages(pages::Arguments),
 }
 
 pub fn main() -> ExitCode {
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Verify(arguments) => verify::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Pages(arguments) => pages::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::progress::size;
-use super::table::percent;
+use super::table::{percent, plain};
 
 /// What is drawn.
 pub struct Picture<'a> {
@@ -101,9 +101,8 @@ fn text(
     style: TextStyle,
     at: (i32, i32),
 ) -> Result<(), Box<dyn std::error::Error>> {
-    // Names come from the file, and XML has no control characters.
-    let words = words.replace(char::is_control, "?");
-    area.draw(&Text::new(words, at, style)).map_err(|error| error.to_string().into())
+    // XML has no control characters either.
+    area.draw(&Text::new(plain(words), at, style)).map_err(|error| error.to_string().into())
 }
 
 fn draw_title(area: &Area, picture: &Picture, is_compressed: bool) -> Result<(), Box<dyn std::error::Error>> {

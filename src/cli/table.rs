@@ -15,6 +15,11 @@ pub fn align(table: &mut Table, first: usize, alignment: CellAlignment) {
     }
 }
 
+/// A name out of a file, for a terminal: control characters could do anything to one.
+pub fn plain(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}
+
 /// "29.4 %"; a part of nothing is 0.
 pub fn percent(part: u64, whole: u64) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)

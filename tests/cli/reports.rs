@@ -54,6 +54,8 @@ fn inspect_draws_a_picture() {
         assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"), "{file}");
         assert!(drawn.contains("bits/weight") && drawn.contains("exponents "), "{file}");
         assert!(!drawn.contains("<script") && !drawn.contains('\u{1b}'), "{file}");
+        let table = succeeds(&["inspect", file]);
+        assert!(!table.contains('\u{1b}'), "{file}");
         let name = std::path::Path::new(file).file_name().unwrap().to_str().unwrap();
         assert!(drawn.contains(name), "{file}");
     }
@@ -114,4 +116,22 @@ fn a_token_table_that_is_not_compressed_is_noted() {
         assert!(said.contains("note: without the plugin llama.cpp crashes"), "{said}");
         assert_eq!(said.matches("note:").count(), 1);
     }
+}
+
+#[test]
+fn pages_are_written_where_they_are_looked_for() {
+    let folder = Folder::new();
+    succeeds(&["pages", &folder.path("usr")]);
+    for (page, word) in [
+        ("man/man1/unweight-gguf.1", "convert"),
+        ("man/man1/unweight-gguf-convert.1", "replace"),
+        ("bash-completion/completions/unweight-gguf", "--archive"),
+        ("zsh/site-functions/_unweight-gguf", "--archive"),
+        ("fish/vendor_completions.d/unweight-gguf.fish", "archive"),
+    ] {
+        let path = folder.path(&format!("usr/share/{page}"));
+        assert!(fs::read_to_string(&path).unwrap().contains(word), "{page}");
+    }
+    let file = folder.file("file", b"");
+    fails(&["pages", &file], &["file"]);
 }
