@@ -30,6 +30,7 @@ step() {
 step "Formatting" cargo fmt --all --check
 step "Lints" cargo clippy --quiet --all-targets --workspace -- -D warnings
 step "Library and program" cargo test --release --workspace --no-fail-fast
+step "Fuzzing, briefly" fuzz/short.sh
 step "NEON kernels, emulated" tests/neon.sh
 if [ "${1:-}" = --quick ]; then
   echo "SKIPPED: the plugin in llama.cpp (--quick)"

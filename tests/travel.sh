@@ -70,8 +70,9 @@ travel() {
   succeeds "$name: gguf-split of the original" split "$original" "$work/plain" 12
   rm -rf "$work/converted"
   mkdir "$work/converted"
-  for shard in "$work"/plain/*.gguf; do
-    succeeds "$name: convert ${shard##*/}" "$unweight" convert "$shard" "$work/converted/${shard##*/}"
+  # The first stands for all.
+  for shard in "$work"/plain/*-00001-of-*.gguf; do
+    succeeds "$name: convert ${shard##*/} and the others" "$unweight" convert "$shard" "$work/converted/${shard##*/}"
   done
   arrived "$name, shards converted" "$work"/converted/*.gguf
   succeeds "$name: gguf-split, merge of converted shards" merge "$work/converted" "$work/merged.gguf"
