@@ -83,6 +83,7 @@ for mode in mmap none; do
   alike "two models that share tensors, $mode" tied "--and {tuned} --load-mode $mode"
   alike "a model that is freed while others compute, $mode" tied "--and {tuned} --and {tied} --free-first --load-mode $mode"
   alike "two contexts at once, $mode" tied "--contexts 2 --load-mode $mode"
+  alike "a crowd that loads, computes and frees, $mode" tied "--and {tuned} --and {tied} --crowd 4 --load-mode $mode"
 done
 
 echo "== Parts of weights"

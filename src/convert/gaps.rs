@@ -6,8 +6,14 @@ use std::ops::Range;
 use super::error::Cause;
 use crate::container::parts::Part;
 
-/// Gaps that are not zero are held in memory.
+/// Metadata and gaps that are not zero are held in memory. Those of real models are a few dozen megabytes at most, and metadata packed to a
+/// third or so.
 const MOST_BYTES: u64 = 1 << 28;
+
+/// Most bytes that a zstd frame may stand for, so that a small file does not ask for much memory.
+pub fn most_unpacked(frame: u64) -> u64 {
+    frame.saturating_mul(64).saturating_add(1 << 24).min(MOST_BYTES)
+}
 
 /// The gaps of an original, in file order.
 pub struct Gaps {
@@ -39,7 +45,7 @@ impl Gaps {
             places.push(len);
             len += range.end - range.start;
         }
-        if len > MOST_BYTES {
+        if len > most_unpacked(frame.len() as u64) {
             return Err(Cause::Between(format!("{len} bytes, which no model has")));
         }
         Ok(Self { starts, places, bytes: unpack(frame, len).map_err(Cause::Between)? })

@@ -1,10 +1,11 @@
 // Prints hashes of all logits that models give, to compare one file with another in the same build of llama.cpp.
 //   logits MODEL [--threads N] [--load-mode auto|none|mmap|mlock|mmap+mlock|dio] [--nextn] [--lazy]
 //                [--lora ADAPTER] [--elsewhere REGEX] [--embeddings-in] [--embeddings-out] [--and OTHER_MODEL]...
-//                [--free-first] [--contexts N] [--splits] [--values]
+//                [--free-first] [--contexts N] [--crowd N] [--splits] [--values]
 // One line for each batch size (1, 2, 5, 33, 128), and one for 24 greedy steps (not with --embeddings-out). With --and, all models are
 // loaded at once and take turns; lines then begin with the model's number. --free-first frees the first of them after some batches.
-// --contexts has N contexts of one model compute at the same time. --splits prints only into how many pieces llama.cpp has cut the
+// --contexts has N contexts of one model compute at the same time. --crowd has N threads load one of the models each, compute and free
+// it, again and again, while the others do the same. --splits prints only into how many pieces llama.cpp has cut the
 // graphs of a prompt and of a token. --values prints the logits before their hashes, one a line. --elsewhere does what -ot does: it sends tensors to another buffer type than llama.cpp would choose.
 #include "session.h"
 
@@ -25,6 +26,7 @@ struct Options {
     std::vector<std::string> models;
     Settings settings;
     int contexts = 1;
+    int crowd = 0;
     bool free_first = false;
     bool splits = false;
 };
@@ -59,6 +61,8 @@ Options parse(int argc, char **argv) {
             options.free_first = true;
         } else if (argument == "--contexts" && more) {
             options.contexts = std::atoi(argv[++i]);
+        } else if (argument == "--crowd" && more) {
+            options.crowd = std::atoi(argv[++i]);
         } else if (argument == "--splits") {
             options.splits = true;
         } else if (argument[0] != '-') {
@@ -129,6 +133,23 @@ void at_once(const Options &options) {
     for (size_t i = 0; i < lines.size(); i++) print("context " + std::to_string(i + 1) + "\n", lines[i].get());
 }
 
+void crowd(const Options &options) {
+    constexpr int rounds = 6;
+    std::vector<std::future<std::string>> lines;
+    for (int i = 0; i < options.crowd; i++) {
+        lines.push_back(std::async(std::launch::async, [&options, i] {
+            std::string all;
+            for (int round = 0; round < rounds; round++) {
+                const std::string &path = options.models[(i + round) % options.models.size()];
+                Loaded one(path, options.settings, "");
+                for (int size : {1, 33}) all += batch_line(one.session, size);
+            }
+            return all;
+        }));
+    }
+    for (size_t i = 0; i < lines.size(); i++) print("thread " + std::to_string(i + 1) + "\n", lines[i].get());
+}
+
 // llama.cpp says it nowhere else: "splits = 1," or "splits = 5 / 13,".
 std::string splits_in_log;
 
@@ -149,6 +170,8 @@ void run(const Options &options) {
     llama_log_set(log_problems, nullptr);
     if (options.splits) {
         print_splits(options);
+    } else if (options.crowd > 0) {
+        crowd(options);
     } else if (options.contexts > 1) {
         at_once(options);
     } else {

@@ -13,16 +13,9 @@ use crate::container::parts::{Part, parts_of};
 use crate::container::records;
 
 use super::super::error::{Cause, Error, In, Result, TensorCause};
-use super::super::gaps::{Gaps, unpack};
+use super::super::gaps::{Gaps, most_unpacked, unpack};
 use super::super::original::{Original, read_part};
 use super::super::source::Source;
-
-/// Metadata of real models are a few dozen megabytes at most, and packed to a third or so. The limit keeps a small archive from asking for
-/// much memory.
-const MOST_HEADER_BYTES: u64 = 1 << 28;
-fn most_header_bytes(frame: u64) -> u64 {
-    frame.saturating_mul(64).saturating_add(1 << 24).min(MOST_HEADER_BYTES)
-}
 
 /// An archive, as the original that it holds.
 pub struct Archive {
@@ -77,7 +70,7 @@ impl Archive {
         let start = shell.position(tensor);
         let bytes = shell.bytes(tensor);
         let index = Index::parse(bytes).in_file(&source.path)?;
-        if index.header_len > most_header_bytes(index.header_frame) {
+        if index.header_len > most_unpacked(index.header_frame) {
             return Err(Error::new(
                 &source.path,
                 ArchiveError::Contradiction("metadata of no possible length"),
