@@ -164,3 +164,23 @@ fn a_file_that_replaces_another_keeps_its_mode() {
     assert_eq!(mode(&folder.path("new.gguf")), usual);
     assert!(Path::new(&there).exists());
 }
+
+/// What llama.cpp would not run compressed, or not at all.
+#[test]
+fn archives_take_any_file() {
+    let halves: Vec<Tensor> =
+        tensors().into_iter().filter(|tensor| tensor.ty != TensorType::F32.id()).collect();
+    let adapter = model("llama", halves).with_kv("general.type", Value::String("adapter".to_owned()));
+    let encoder = model("clip", tensors());
+    // Diffusion models of other programs: no architecture that llama.cpp has, or none at all.
+    let diffusion = model("flux", tensors());
+    let nameless = File::of(tensors());
+    for file in [adapter, encoder, diffusion, nameless] {
+        let folder = Folder::new();
+        let original = folder.file("original.gguf", &file.to_bytes());
+        succeeds(&["convert", "--archive", &original]);
+        let archive = folder.path("original_UWA.gguf");
+        assert!(fs::metadata(&archive).unwrap().len() < fs::metadata(&original).unwrap().len());
+        folder.gives_back(&archive, &original);
+    }
+}
