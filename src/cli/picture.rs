@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use plotters::chart::ChartContext;
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -234,6 +236,30 @@ fn draw_groups(
     Ok(())
 }
 
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Axes that stay in the background. `x_labels`: how many, at most; `x` and `y` say what a label is.
+fn draw_axes(
+    chart: &mut Chart,
+    x_labels: usize,
+    x: &dyn Fn(&f64) -> String,
+    y: &dyn Fn(&f64) -> String,
+) -> Result<(), Box<dyn std::error::Error>> {
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BEFORE.mix(0.5))
+        .axis_style(FAINT)
+        .label_style(font(12, FAINT))
+        .x_labels(x_labels)
+        .x_label_formatter(&x)
+        .y_labels(5)
+        .y_label_formatter(&y)
+        .draw()
+        .map_err(|error| error.to_string().into())
+}
+
 fn draw_layers(area: &Area, layers: &[Sum]) -> Result<(), Box<dyn std::error::Error>> {
     let most = layers.iter().map(|sum| sum.before).max().unwrap_or(1) as f64 / 1e6;
     let mut chart = ChartBuilder::on(area)
@@ -244,18 +270,7 @@ fn draw_layers(area: &Area, layers: &[Sum]) -> Result<(), Box<dyn std::error::Er
         .y_label_area_size(54)
         .build_cartesian_2d(-0.5..layers.len() as f64 - 0.5, 0.0..most * 1.05)
         .map_err(|error| error.to_string())?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(BEFORE.mix(0.5))
-        .axis_style(FAINT)
-        .label_style(font(12, FAINT))
-        .x_labels(layers.len().min(24))
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_labels(5)
-        .draw()
-        .map_err(|error| error.to_string())?;
+    draw_axes(&mut chart, layers.len().min(24), &|x| format!("{x:.0}"), &|y| format!("{y:.1}"))?;
     let columns = layers.iter().enumerate().flat_map(|(i, sum)| {
         let column = move |bytes: u64, color: RGBColor| {
             Rectangle::new([(i as f64 - 0.35, 0.0), (i as f64 + 0.35, bytes as f64 / 1e6)], color.filled())
@@ -302,19 +317,7 @@ fn draw_exponents(area: &Area, tensor: &Tensor) -> Result<(), Box<dyn std::error
         .y_label_area_size(40)
         .build_cartesian_2d(first - 0.5..last + 0.5, 0.0..most * 1.05)
         .map_err(|error| error.to_string())?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(BEFORE.mix(0.5))
-        .axis_style(FAINT)
-        .label_style(font(12, FAINT))
-        .x_labels(5)
-        .x_label_formatter(&|x| power_of_two(*x as i32))
-        .y_labels(4)
-        .y_label_formatter(&|y| format!("{y:.0} %"))
-        .draw()
-        .map_err(|error| error.to_string())?;
+    draw_axes(&mut chart, 5, &|x| power_of_two(*x as i32), &|y| format!("{y:.0} %"))?;
     let columns = (1..256).filter(seen).map(|exponent| {
         let x = exponent as f64 - 127.0;
         Rectangle::new([(x - 0.42, 0.0), (x + 0.42, share(exponent))], AFTER.filled())

@@ -224,6 +224,30 @@ mod filtered {
     }
 
     #[test]
+    fn a_disk_that_fails_leaves_nothing() {
+        let test = "a_disk_that_fails_leaves_nothing";
+        let folder = Folder::new();
+        let (converted, target) = (folder.converted(TINY), folder.path("target.gguf"));
+        // Short reads are those of whoever loads the program.
+        for (call, bits, said) in [
+            (libc::SYS_pread64, Some((2, !0xFFF)), "Input/output error"),
+            (libc::SYS_pwrite64, None, "writing: Input/output error"),
+            (libc::SYS_fsync, None, "Input/output error"),
+        ] {
+            let faults = [Fault { call, bits, errno: libc::EIO }];
+            for arguments in [
+                &["convert", TINY, &target][..],
+                &["convert", "--archive", TINY, &target],
+                &["restore", &converted, &target],
+            ] {
+                let Some(output) = run(test, &faults, arguments) else { return };
+                failure(&output, &["unweight-gguf: ", ".gguf: ", said]);
+                assert_eq!(folder.names(), [Path::new(&converted)], "{arguments:?}");
+            }
+        }
+    }
+
+    #[test]
     fn where_nothing_can_be_mapped_files_are_read() {
         let run =
             |arguments: &[&str]| run("where_nothing_can_be_mapped_files_are_read", &CANNOT_MAP, arguments);
