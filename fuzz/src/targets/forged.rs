@@ -43,7 +43,7 @@ fn forge(file: &mut [u8], changes: &[u8]) {
         let (from, len) = match archive {
             Some((start, end)) => {
                 let index = number(file, start + 16) as usize;
-                let index = (start + index).clamp(start, end);
+                let index = start.saturating_add(index).clamp(start, end);
                 match what % 4 {
                     0 => (index, end - index),
                     1 => (start + 64, 256.min(end - start - 64)),
