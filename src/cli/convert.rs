@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use unweight::codec::Number;
 use unweight::container;
 use unweight::convert::{
-    Form, Holder, Job, Note, Report, Stored, convert_all, forecast_all, refuse_links, replace, shards,
+    Form, Holder, Job, Note, Report, Stored, convert_all, forecast_all, refuse_replacing, replace, shards,
 };
 use unweight::selection::Group;
 
@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return dry_run(&inputs, form, &progress);
     }
     if arguments.replace {
-        refuse_links(&inputs)?;
+        refuse_replacing(&inputs)?;
     }
     let target = match (&arguments.output, form) {
         (Some(output), _) => output.clone(),
@@ -61,13 +61,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let outputs = shards::like(&target, inputs.len())?;
     let jobs = Job::pair(inputs, outputs);
-    let report = sum(convert_all(&jobs, form, arguments.force, &progress)?);
+    let reports = convert_all(&jobs, form, arguments.force, &progress)?;
+    // Before anything is said: nobody may be listening.
+    let replaced = arguments.replace.then(|| replace(&jobs, &reports, &progress));
     progress.finish();
+    let report = sum(reports);
     writeln!(stdout(), "{}: {}, verified", several(&target, jobs.len()), sizes(&report))?;
     notes(&report)?;
-    if arguments.replace {
-        replace(&jobs, &progress)?;
-        progress.finish();
+    if let Some(replaced) = replaced {
+        replaced?;
         let input = several(&arguments.input, jobs.len());
         writeln!(stdout(), "{input}: removed, after what was written had been read back and gave it back")?;
     }
@@ -76,16 +78,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// The files of a model as one.
 fn sum(reports: Vec<Report>) -> Report {
-    let mut sum = Report { before: 0, after: 0, notes: Vec::new(), tensors: Vec::new() };
+    let mut reports = reports.into_iter();
+    let mut sum = reports.next().expect("a model has a file");
     for report in reports {
         sum.before += report.before;
         sum.after += report.after;
         sum.tensors.extend(report.tensors);
-        for note in report.notes {
-            if !sum.notes.contains(&note) {
-                sum.notes.push(note);
-            }
-        }
+        let new = report.notes.into_iter().filter(|note| !sum.notes.contains(note)).collect::<Vec<_>>();
+        sum.notes.extend(new);
     }
     sum
 }

@@ -32,6 +32,9 @@ pub struct Arguments {
     svg: Option<PathBuf>,
 }
 
+/// Weights of a tensor whose exponents are kept to be drawn.
+const LEAST_SHOWN: u64 = 1024;
+
 #[derive(Serialize)]
 struct Report {
     /// The first of several.
@@ -68,6 +71,8 @@ struct Row {
     #[serde(skip)]
     compressed: Option<Compressed>,
     shape: Vec<u64>,
+    #[serde(skip)]
+    weights: u64,
     encoding: String,
     original_bytes: u64,
     stored_bytes: u64,
@@ -76,8 +81,9 @@ struct Row {
     exponent_entropy: Option<f64>,
     /// Of compressed tensors.
     escapes: Option<u64>,
+    /// Of tensors large enough to be shown.
     #[serde(skip)]
-    exponents: Option<[u64; 256]>,
+    exponents: Option<Box<[u64; 256]>>,
 }
 
 #[derive(Serialize, Default)]
@@ -108,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     progress.finish();
     let Some(report) = report else { return Ok(()) };
     if let Some(path) = &arguments.svg {
-        picture::draw(&report.picture(), path)?;
+        picture::draw(&report.picture(), path, &files)?;
     }
     if arguments.json {
         serde_json::to_writer_pretty(stdout(), &report)?;
@@ -287,11 +293,11 @@ impl Report {
         let before = self.unweight.as_ref().and_then(|unweight| unweight.original_bytes);
         let tensors = self.tensors.iter().map(|row| picture::Tensor {
             name: &row.name,
-            weights: row.shape.iter().product(),
+            weights: row.weights,
             before: row.original_bytes,
             after: row.stored_bytes,
             is_compressed: row.encoding != "plain",
-            exponents: row.exponents.as_ref(),
+            exponents: row.exponents.as_deref(),
             entropy: row.exponent_entropy.unwrap_or(0.0),
         });
         Picture { name, before, after: self.file_bytes, tensors: tensors.collect() }
@@ -305,6 +311,7 @@ impl Row {
             name: tensor.name.to_owned(),
             r#type: tensor.ty.name().to_owned(),
             shape: tensor.dims.as_slice().to_vec(),
+            weights: tensor.dims.elements().unwrap_or(0),
             encoding: "plain".to_owned(),
             original_bytes: tensor.len,
             stored_bytes: tensor.len,
@@ -313,7 +320,10 @@ impl Row {
             compressed: None,
             exponent_entropy: analysis.as_ref().map(Analysis::entropy),
             escapes: None,
-            exponents: analysis.as_ref().map(Analysis::exponents),
+            exponents: analysis
+                .as_ref()
+                .filter(|analysis| analysis.weights() >= LEAST_SHOWN)
+                .map(|analysis| Box::new(analysis.exponents())),
         }
     }
 }
@@ -327,7 +337,6 @@ fn print(report: &Report) -> Result<()> {
         table::new(["tensor", "type", "shape", "encoding", "bits/weight", "exponent entropy", "escapes"]);
     for row in &report.tensors {
         let shape: Vec<_> = row.shape.iter().map(u64::to_string).collect();
-        let weights: u64 = row.shape.iter().product();
         table.add_row([
             table::plain(&row.name),
             row.numbers.map_or_else(|| row.r#type.clone(), |numbers| numbers::name(numbers, &row.r#type)),
@@ -335,7 +344,7 @@ fn print(report: &Report) -> Result<()> {
             row.encoding.clone(),
             format!("{:.2}", row.bits_per_weight),
             row.exponent_entropy.map_or_else(String::new, |entropy| format!("{entropy:.2}")),
-            row.escapes.map_or_else(String::new, |escapes| percent(escapes, weights)),
+            row.escapes.map_or_else(String::new, |escapes| percent(escapes, row.weights)),
         ]);
     }
     table::align(&mut table, 4, CellAlignment::Right);

@@ -14,11 +14,11 @@ mod signals;
 mod table;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use unweight::convert::Cause;
+use unweight::convert::Proof;
 
 /// Makes full-precision GGUF models smaller without changing one bit of them, BF16 by 29 %, F32 that was BF16 by 65 %, and any GGUF file for
 /// keeping and sending.
@@ -77,7 +77,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unweight-gguf: {error:#}");
+            // What is said of no file is said of what is printed.
+            let is_printing = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
+            let of = if is_printing { "standard output: " } else { "" };
+            eprintln!("unweight-gguf: {of}{error:#}");
             ExitCode::FAILURE
         }
     }
@@ -91,16 +94,22 @@ fn several(first: &Path, count: usize) -> String {
     }
 }
 
+/// ", but for Model-00003-of-00003.gguf, …": which files had nothing to compress, and are what they are without a proof.
+fn plain(files: &[PathBuf], proofs: &[Proof]) -> String {
+    let plain = files.iter().zip(proofs).filter(|(_, proof)| proof.is_plain);
+    let names: Vec<_> = plain.map(|(file, _)| file.display().to_string()).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(", but for {}, which had nothing to compress, and no checksum proves", names.join(", "))
+}
+
 /// A reader of our output that has seen enough (`| head`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         let json = || cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        let ours = || match &*cause.downcast_ref::<unweight::convert::Error>()?.cause {
-            Cause::Io(error) | Cause::Doing { error, .. } => Some(error.kind()),
-            _ => None,
-        };
-        io.or_else(json).or_else(ours)
+        io.or_else(json)
     };
     error.chain().filter_map(kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

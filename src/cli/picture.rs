@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use unweight::convert::write_file;
 
 use super::progress::size;
 use super::table::{percent, plain};
@@ -57,9 +59,11 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// `inputs`: files that it must not take the place of.
+///
 /// # Errors
 /// If it cannot be drawn or written.
-pub fn draw(picture: &Picture, path: &Path) -> Result<()> {
+pub fn draw(picture: &Picture, path: &Path, inputs: &[PathBuf]) -> Result<()> {
     let groups = groups(&picture.tensors);
     let layers = layers(&picture.tensors);
     let typical = typical(&picture.tensors);
@@ -90,7 +94,8 @@ pub fn draw(picture: &Picture, path: &Path) -> Result<()> {
         };
         paint().map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    std::fs::write(path, drawn).with_context(|| path.display().to_string())
+    write_file(path, drawn.as_bytes(), inputs)?;
+    Ok(())
 }
 
 fn font(size: i32, color: RGBColor) -> TextStyle<'static> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use unweight::convert::{Job, Proof, restore_all, restore_to, shards};
 
 use super::progress::{Bar, size};
-use super::several;
+use super::{plain, several};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -27,19 +27,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.output == Path::new("-") {
         let proof = restore_to(&arguments.input, &mut stdout(), &progress)?;
         progress.finish();
-        writeln!(stderr(), "{}: {}", arguments.input.display(), said(&[proof]))?;
+        writeln!(stderr(), "{}: {}", arguments.input.display(), said(&[proof], ""))?;
         return Ok(());
     }
     let inputs = shards::all(&arguments.input)?;
     let outputs = shards::like(&arguments.output, inputs.len())?;
-    let proofs = restore_all(&Job::pair(inputs, outputs), arguments.force, &progress)?;
+    let proofs = restore_all(&Job::pair(inputs.clone(), outputs), arguments.force, &progress)?;
     progress.finish();
-    writeln!(stdout(), "{}: {}", several(&arguments.output, proofs.len()), said(&proofs))?;
+    writeln!(
+        stdout(),
+        "{}: {}",
+        several(&arguments.output, proofs.len()),
+        said(&proofs, &plain(&inputs, &proofs))
+    )?;
     Ok(())
 }
 
 /// What was given back.
-fn said(proofs: &[Proof]) -> String {
+fn said(proofs: &[Proof], plain: &str) -> String {
     let what = if proofs.iter().all(|proof| proof.is_whole || proof.is_plain) {
         "identical to the original (BLAKE3)"
     } else {
@@ -49,5 +54,5 @@ fn said(proofs: &[Proof]) -> String {
         0 => String::new(),
         count => format!("; {count} tensors of the original are in no file here"),
     };
-    format!("{}, {what}{missing}", size(proofs.iter().map(|proof| proof.len).sum()))
+    format!("{}, {what}{plain}{missing}", size(proofs.iter().map(|proof| proof.len).sum()))
 }

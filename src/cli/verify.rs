@@ -7,7 +7,7 @@ use anyhow::Result;
 use unweight::convert::{shards, verify_all};
 
 use super::progress::{Bar, size};
-use super::several;
+use super::{plain, several};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -32,11 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .to_owned()
         }
     };
-    let plain = match proofs.iter().filter(|proof| proof.is_plain).count() {
-        0 => String::new(),
-        _ if arguments.against.is_some() => String::new(),
-        count => format!("; {count} of these files had nothing to compress, and no checksum proves them"),
-    };
+    let plain = if arguments.against.is_some() { String::new() } else { plain(&files, &proofs) };
     let (name, len) = (several(&arguments.file, files.len()), proofs.iter().map(|proof| proof.len).sum());
     writeln!(stdout(), "{name}: {}, {what}{plain}", size(len))?;
     Ok(())

@@ -56,6 +56,8 @@ pub enum Cause {
     Differs { other: PathBuf, at: u64, tensor: Option<String> },
     #[error("gives back {len} bytes, {} has {other_len}", other.display())]
     OtherLength { len: u64, other: PathBuf, other_len: u64 },
+    #[error("{len} bytes are needed there, and {free} are free")]
+    NoSpace { len: u64, free: u64 },
     #[error("read back, it is not what was written: the disk or the memory fails")]
     ReadBack,
     #[error("{0}; this is a defect")]
@@ -103,8 +105,16 @@ pub enum Refusal {
         "its model is in {count} files, and this is the name of one: it should end in -00001-of-{count:05}.gguf"
     )]
     NoShard { count: usize },
-    #[error("not removed: it is no longer what was converted; both files stay")]
+    #[error(
+        "not removed: it, or what was made of it, is no longer what was read and proved; both files stay"
+    )]
     NotReplaced,
+    #[error(
+        "not replaced: a tool has changed it, so that its weights are proved one by one, but nothing proves the whole"
+    )]
+    Unproved,
+    #[error("its alignment of {0} bytes is beyond that of any model")]
+    Alignment(u64),
     #[error("exists already; --force replaces it")]
     Exists,
     #[error("compressed already; `unweight-gguf restore` gives the original back")]

@@ -41,9 +41,9 @@ pub use error::{Cause, Error, Refusal, Result, TensorCause};
 pub use model::{Job, convert_all, forecast_all, restore_all, verify_all};
 pub use opening::{Holder, Opening};
 pub use original::Original;
-pub use output::{refuse, remove_unfinished};
+pub use output::{Stamp, refuse, remove_unfinished, write_file};
 pub use progress::{Progress, Stage};
-pub use replace::{refuse_links, replace};
+pub use replace::{refuse_replacing, replace};
 pub use replay::Replay;
 pub use source::{Source, mapped_at};
 pub use survey::analyse;
@@ -71,6 +71,8 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// In the order of the tensor infos.
     pub tensors: Vec<Stored>,
+    /// The file that was read.
+    pub read: Stamp,
 }
 
 /// One tensor of an original.
@@ -133,24 +135,25 @@ fn make(
 ) -> Result<(Report, Output)> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
-    refuse(output, force, input)?;
+    refuse(output, force, holder.paths())?;
+    let read = holder.file().stamp();
     holder.read(|original| {
         refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
                 refuse_clip(original, &gguf)?;
-                let (survey, report) = survey_and_plan(original, &gguf, progress)?;
-                let output = Output::create(output, force, input)?;
+                let (survey, report) = survey_and_plan(original, &gguf, read, progress)?;
+                let output = Output::create(output, force, &holder.paths())?;
                 let after = Writer { original, gguf: &gguf, survey: &survey, progress }.write(&output)?;
                 Ok((Report { after, ..report }, output))
             }
             Form::Archive => {
                 let reading = read_all(original, &gguf, progress)?;
-                let output = Output::create(output, force, input)?;
+                let output = Output::create(output, force, &holder.paths())?;
                 let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
                 let written = writer.write(&output)?;
-                Ok((archive_report(original, &gguf, &written), output))
+                Ok((archive_report(original, &gguf, read, &written), output))
             }
         }
     })
@@ -163,19 +166,20 @@ fn make(
 pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
+    let read = holder.file().stamp();
     holder.read(|original| {
         refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
                 refuse_clip(original, &gguf)?;
-                Ok(survey_and_plan(original, &gguf, progress)?.1)
+                Ok(survey_and_plan(original, &gguf, read, progress)?.1)
             }
             Form::Archive => {
                 let reading = read_all(original, &gguf, progress)?;
                 progress.begin(Stage::Coding, original.len());
                 let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
-                Ok(archive_report(original, &gguf, &writer.code(None)?))
+                Ok(archive_report(original, &gguf, read, &writer.code(None)?))
             }
         }
     })
@@ -187,7 +191,7 @@ fn read_all(original: &dyn Original, gguf: &Gguf, progress: &dyn Progress) -> Re
     Reading::take(original, gguf, kind, progress)
 }
 
-fn archive_report(original: &dyn Original, gguf: &Gguf, written: &archive::Written) -> Report {
+fn archive_report(original: &dyn Original, gguf: &Gguf, read: Stamp, written: &archive::Written) -> Report {
     let stored = |(tensor, written): (&TensorInfo, &Option<(Coding, u64)>)| {
         let coded = written.filter(|(coding, _)| *coding != Coding::Stored);
         Stored {
@@ -202,7 +206,7 @@ fn archive_report(original: &dyn Original, gguf: &Gguf, written: &archive::Writt
         }
     };
     let tensors = gguf.tensors.iter().zip(&written.tensors).map(stored).collect();
-    Report { before: original.len(), after: written.len, notes: Vec::new(), tensors }
+    Report { before: original.len(), after: written.len, notes: Vec::new(), tensors, read }
 }
 
 fn refuse_form(holder: &Holder, form: Form, input: &Path) -> Result<()> {
@@ -223,8 +227,12 @@ fn refuse_clip(original: &dyn Original, gguf: &Gguf) -> Result<()> {
 fn survey_and_plan(
     original: &dyn Original,
     gguf: &Gguf,
+    read: Stamp,
     progress: &dyn Progress,
 ) -> Result<(Survey, Report)> {
+    if gguf.alignment > MOST_ALIGNMENT {
+        return Err(Error::new(original.path(), Refusal::Alignment(gguf.alignment)));
+    }
     let selection = select(original, gguf)?;
     let mut survey = Survey::take(original, gguf, &selection, progress)?;
     let refused = |refusal| Error::new(original.path(), Cause::Refused(refusal));
@@ -254,8 +262,11 @@ fn survey_and_plan(
     };
     let tensors = tensors.map(stored).collect();
     let notes = notes(original, gguf, &survey);
-    Ok((survey, Report { before, after, notes, tensors }))
+    Ok((survey, Report { before, after, notes, tensors, read }))
 }
+
+/// A header is padded to the alignment: memory that a file should not ask for by a number. Models have 32 to 4096.
+const MOST_ALIGNMENT: u64 = 1 << 20;
 
 fn why_nothing(gguf: &Gguf, survey: &Survey) -> &'static str {
     if gguf.text("general.type") == Some("adapter") {
@@ -344,10 +355,10 @@ fn give_back(
     force: bool,
     progress: &dyn Progress,
 ) -> Result<(Proof, Output)> {
-    let input = &holder.file().path;
-    refuse(output, force, input)?;
+    refuse(output, force, holder.paths())?;
     holder.read(|original| {
-        let output = Output::create(output, force, input)?;
+        let output = Output::create(output, force, &holder.paths())?;
+        output.require(original.len())?;
         output.set_len(original.len())?;
         progress.begin(Stage::Restoring, 2 * original.len());
         let blake3 = stream(original, progress, |piece| output.write(piece.position, piece.bytes))?;

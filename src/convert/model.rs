@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Cause, Error, Refusal, Result};
 use super::opening::Holder;
-use super::original::Original;
 use super::output::{Output, refuse};
 use super::progress::Progress;
 use super::source::Source;
@@ -36,7 +35,7 @@ pub fn convert_all(jobs: &[Job], form: Form, force: bool, progress: &dyn Progres
         Err(error) if jobs.len() > 1 && is_nothing(&error) => {
             // Of an archive, what it holds.
             let holder = Holder::open(&job.input)?;
-            let report = holder.read(unchanged)?;
+            let report = unchanged(&holder)?;
             let (_, output) = give_back(&holder, &job.output, force, progress)?;
             Ok((Err(error), report, output))
         }
@@ -61,11 +60,12 @@ pub fn convert_all(jobs: &[Job], form: Form, force: bool, progress: &dyn Progres
 /// As [`super::restore`]; then all outputs are as they were, unless it is to give them their names that fails.
 pub fn restore_all(jobs: &[Job], force: bool, progress: &dyn Progress) -> Result<Vec<Proof>> {
     refuse_all(jobs, force)?;
-    let holders = holders(jobs.iter().map(|job| &*job.input))?;
-    let both: Vec<_> = holders.iter().zip(jobs).collect();
-    let given = each(&both, progress, |(holder, job)| {
-        let (proof, output) = give_back(holder, &job.output, force, progress)?;
-        Ok((Proof { is_plain: is_plain(holder), ..proof }, output))
+    let files: Vec<&Path> = jobs.iter().map(|job| &*job.input).collect();
+    let is_some = has_some(&files)?;
+    let given = each(jobs, progress, |job| {
+        let holder = holder(&job.input, is_some)?;
+        let (proof, output) = give_back(&holder, &job.output, force, progress)?;
+        Ok((Proof { is_plain: is_plain(&holder), ..proof }, output))
     })?;
     let (proofs, outputs) = given.into_iter().unzip();
     commit(outputs).map(|()| proofs)
@@ -80,7 +80,7 @@ pub fn forecast_all(files: &[PathBuf], form: Form, progress: &dyn Progress) -> R
     let reports = each(files, progress, |file| match forecast(file, form, progress) {
         Err(error) if files.len() > 1 && is_nothing(&error) => {
             nothing.push(error);
-            Holder::open(file)?.read(unchanged)
+            unchanged(&Holder::open(file)?)
         }
         report => report,
     })?;
@@ -100,9 +100,11 @@ pub fn verify_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Proof>> {
     let mut against = against.into_iter().flatten();
-    each(&holders(files.iter().map(PathBuf::as_path))?, progress, |holder| {
-        let proof = verify_holder(holder, against.next().map(PathBuf::as_path), progress)?;
-        Ok(Proof { is_plain: is_plain(holder), ..proof })
+    let is_some = has_some(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    each(files, progress, |file| {
+        let holder = holder(file, is_some)?;
+        let proof = verify_holder(&holder, against.next().map(PathBuf::as_path), progress)?;
+        Ok(Proof { is_plain: is_plain(&holder), ..proof })
     })
 }
 
@@ -110,15 +112,29 @@ fn is_plain(holder: &Holder) -> bool {
     matches!(holder, Holder::Original(_))
 }
 
-/// Of several files, some may be as they were before the others were compressed.
-fn holders<'a>(files: impl Iterator<Item = &'a Path> + Clone) -> Result<Vec<Holder>> {
-    let found: Vec<_> = files.clone().map(holder_of).collect();
-    let is_some = found.iter().any(Result::is_ok);
-    let plain = |(found, file): (Result<Holder>, &Path)| match found {
+/// True if one of several files holds something of ours, so that others may be as they were before; each is closed again, since every one
+/// may have all others open beside it.
+///
+/// # Errors
+/// What is wrong with a file that is no plain one; of a single file, with that.
+fn has_some(files: &[&Path]) -> Result<bool> {
+    let mut is_some = false;
+    for file in files {
+        match holder_of(file) {
+            Ok(_) => is_some = true,
+            Err(error) if files.len() > 1 && is_no_form(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(is_some)
+}
+
+/// `is_some`: as [`has_some`] says.
+fn holder(file: &Path, is_some: bool) -> Result<Holder> {
+    match holder_of(file) {
         Err(error) if is_some && is_no_form(&error) => Ok(Holder::Original(Source::open(file)?)),
         found => found,
-    };
-    found.into_iter().zip(files).map(plain).collect()
+    }
 }
 
 /// True if a file is a GGUF that holds nothing of ours.
@@ -131,23 +147,27 @@ fn is_nothing(error: &Error) -> bool {
     matches!(*error.cause, Cause::Refused(Refusal::Nothing { .. } | Refusal::NotSmaller { .. }))
 }
 
-/// Of a file that is copied.
-fn unchanged(original: &dyn Original) -> Result<Report> {
-    let gguf = original.gguf()?;
-    let tensors = gguf.tensors.iter().map(|tensor| Stored {
-        name: tensor.name.to_owned(),
-        ty: tensor.ty,
-        number: None,
-        before: tensor.len,
-        after: None,
-    });
-    let (before, after) = (original.len(), original.len());
-    Ok(Report { before, after, notes: Vec::new(), tensors: tensors.collect() })
+/// Of a file that is copied, or of an archive that is given back.
+fn unchanged(holder: &Holder) -> Result<Report> {
+    let read = holder.file().stamp();
+    holder.read(|original| {
+        let gguf = original.gguf()?;
+        let tensors = gguf.tensors.iter().map(|tensor| Stored {
+            name: tensor.name.to_owned(),
+            ty: tensor.ty,
+            number: None,
+            before: tensor.len,
+            after: None,
+        });
+        let (before, after) = (original.len(), original.len());
+        Ok(Report { before, after, notes: Vec::new(), tensors: tensors.collect(), read })
+    })
 }
 
-/// What would be refused in the end had better be refused at once.
+/// What would be refused in the end had better be refused at once; and no output may be the input of another.
 fn refuse_all(jobs: &[Job], force: bool) -> Result<()> {
-    jobs.iter().filter(|job| job.input.exists()).try_for_each(|job| refuse(&job.output, force, &job.input))
+    let inputs: Vec<&Path> = jobs.iter().map(|job| &*job.input).filter(|input| input.exists()).collect();
+    jobs.iter().try_for_each(|job| refuse(&job.output, force, inputs.iter().copied()))
 }
 
 fn each<J, T>(jobs: &[J], progress: &dyn Progress, mut work: impl FnMut(&J) -> Result<T>) -> Result<Vec<T>> {

@@ -19,6 +19,15 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// All files that it is read from.
+    pub fn paths(&self) -> Vec<&Path> {
+        match self {
+            Self::Original(source) => vec![&source.path],
+            Self::Archive(archive) => vec![&archive.file().path],
+            Self::Converted(opening) => opening.files().into_iter().map(|file| &*file.path).collect(),
+        }
+    }
+
     /// # Errors
     /// If the file cannot be read, or is no GGUF, or not what it says that it is.
     pub fn open(path: &Path) -> Result<Self> {

@@ -1,6 +1,7 @@
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,10 +21,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// `inputs`: files that are read.
+    ///
     /// # Errors
     /// If the target may not be written, or no file can be made, or renamed, in its folder.
-    pub fn create(target: &Path, force: bool, input: &Path) -> Result<Self> {
-        refuse(target, force, input)?;
+    pub fn create(target: &Path, force: bool, inputs: &[&Path]) -> Result<Self> {
+        refuse(target, force, inputs.iter().copied())?;
         let folder = folder_of(target);
         std::fs::metadata(folder).in_file(folder)?;
         let new = || {
@@ -31,16 +34,27 @@ impl Output {
             let mode = Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().prefix(".unweight-").permissions(mode).tempfile_in(folder);
             // The message of the error would name the temporary file.
-            let plain = |error: io::Error| Cause::Doing {
-                doing: "cannot create a file there",
-                error: error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error),
+            let plain = |error: io::Error| {
+                let inner = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
+                let number = inner.unwrap_or(&error).raw_os_error();
+                let error = number.map_or(error.kind().into(), io::Error::from_raw_os_error);
+                Cause::Doing { doing: "cannot create a file there", error }
             };
             file.map_err(plain).in_file(folder)
         };
         let temporary = new()?;
-        if let Ok(there) = std::fs::metadata(target) {
-            temporary.as_file().set_permissions(there.permissions()).in_file(target)?;
-        }
+        let permissions = match std::fs::metadata(target) {
+            Ok(there) => there.permissions(),
+            // No one may read it who may not read an input.
+            Err(_) => {
+                const WRITE: u32 = 0o222;
+                let mode = |path: &Path| Ok(std::fs::metadata(path).in_file(path)?.permissions().mode());
+                let asked = mode(temporary.path())?;
+                let all = inputs.iter().try_fold(asked, |all, input| Ok(all & (mode(input)? | WRITE)))?;
+                Permissions::from_mode(all)
+            }
+        };
+        temporary.as_file().set_permissions(permissions).in_file(target)?;
         probe_rename(new()?)
             .map_err(|error| Cause::Doing { doing: "cannot rename a file there", error })
             .in_file(folder)?;
@@ -71,7 +85,24 @@ impl Output {
             .in_file(&self.target)
     }
 
-    /// Reserves the length, as a hole.
+    /// Refuses a length for which there is no space: a small file may hold a very long one.
+    ///
+    /// # Errors
+    /// If there is not.
+    pub fn require(&self, len: u64) -> Result<()> {
+        // SAFETY: all zeros are a valid structure, which the call fills; the descriptor is open.
+        let free = unsafe {
+            let mut disk: libc::statvfs = std::mem::zeroed();
+            let known = libc::fstatvfs(self.file().as_raw_fd(), &raw mut disk) == 0 && disk.f_blocks > 0;
+            known.then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+        };
+        match free {
+            Some(free) if free < len => Err(Error::new(&self.target, Cause::NoSpace { len, free })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets the length, beyond what was written as a hole.
     ///
     /// # Errors
     /// If the file cannot be so long.
@@ -116,6 +147,16 @@ impl Output {
     }
 }
 
+/// Writes a small file that is complete or not there, in place of another that is none of `inputs`.
+///
+/// # Errors
+/// If it may not be written there, or cannot.
+pub fn write_file(target: &Path, bytes: &[u8], inputs: &[PathBuf]) -> Result<()> {
+    let output = Output::create(target, true, &inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    output.write(0, bytes)?;
+    output.commit()
+}
+
 /// Makes names durable that were given or taken in a folder, as far as the file system can.
 ///
 /// # Errors
@@ -145,18 +186,23 @@ fn persist_new(temporary: NamedTempFile, target: &Path) -> std::result::Result<F
     }
 }
 
+/// `inputs`: files that are read.
+///
 /// # Errors
 /// If `target` may not be written.
-pub fn refuse(target: &Path, force: bool, input: &Path) -> Result<()> {
+pub fn refuse<'a>(target: &Path, force: bool, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     let refused = |refusal| Err(Error::new(target, Cause::Refused(refusal)));
     // A link is not followed: what it leads to would stay, and the link be lost.
     if target.is_symlink() {
         return refused(Refusal::Link);
     }
     if target.exists() {
-        let real = |path: &Path| path.canonicalize().in_file(path);
-        if real(target)? == real(input)? {
-            return refused(Refusal::SameFile);
+        // One file may have many names: links, mounts, capital letters.
+        let there = Stamp::of(target)?;
+        for input in inputs {
+            if Stamp::of(input)?.is_same_file(&there) {
+                return refused(Refusal::SameFile);
+            }
         }
         if target.is_dir() {
             return refused(Refusal::Folder);
@@ -177,6 +223,36 @@ fn probe_rename(probe: NamedTempFile) -> io::Result<()> {
     moved.push("-moved");
     std::fs::rename(probe.path(), &moved)?;
     std::fs::remove_file(&moved)
+}
+
+/// Which file it was that stood under a name, and in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// # Errors
+    /// If there is no such file.
+    pub fn of(path: &Path) -> Result<Self> {
+        std::fs::metadata(path).map(|metadata| Self::new(&metadata)).in_file(path)
+    }
+
+    pub(super) fn new(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
 }
 
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());

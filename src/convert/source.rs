@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Cause, Error, In, Refusal, Result};
 use super::original::Original;
+use super::output::Stamp;
 use super::windows::{WINDOW, Windows};
 use crate::container::gguf::Gguf;
 
@@ -33,6 +34,7 @@ pub struct Source {
     pub path: PathBuf,
     file: File,
     contents: Contents,
+    stamp: Stamp,
 }
 
 enum Contents {
@@ -63,7 +65,13 @@ impl Source {
             }
             Err(error) => return Err(Error::new(path, error)),
         };
-        Ok(Self { path: path.to_owned(), file, contents })
+        let stamp = Stamp::new(&file.metadata().in_file(path)?);
+        Ok(Self { path: path.to_owned(), file, contents, stamp })
+    }
+
+    /// What it was when it was opened.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     pub fn bytes(&self) -> &[u8] {

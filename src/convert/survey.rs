@@ -16,13 +16,16 @@ use crate::container::parts::Part;
 use crate::container::{number, shape};
 use crate::selection::Selection;
 
+/// Smaller tensors, in bytes, are not counted: there is nothing to gain.
+const LEAST_COUNTED: u64 = 256;
+
 /// What one reading of a file tells.
 pub struct Reading {
     pub blake3: blake3::Hash,
     /// xxh3 of each tensor, in the order of the tensor infos.
     pub xxh3: Vec<u64>,
-    /// Of the tensors that were to be counted.
-    pub analyses: Vec<Option<Analysis>>,
+    /// Of the tensors that were to be counted, but for the smallest: an analysis takes four kilobytes, and a file may have a great many.
+    pub analyses: Vec<Option<Box<Analysis>>>,
     /// A zstd frame of the bytes that belong to nothing else; empty where they are all zero.
     pub remainder: Vec<u8>,
 }
@@ -39,8 +42,7 @@ impl Reading {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let mut xxh3 = vec![xxh3_64(&[]); gguf.tensors.len()];
-        let mut analyses: Vec<_> =
-            gguf.tensors.iter().map(|tensor| Some(Analysis::new(kind(tensor)?))).collect();
+        let mut analyses: Vec<_> = gguf.tensors.iter().map(|_| None).collect();
         let mut whole = blake3::Hasher::new();
         let mut remainder = Remainder::new().in_file(original.path())?;
         let mut windows = Windows::default();
@@ -48,9 +50,10 @@ impl Reading {
         for (part, range) in parts(original, gguf)? {
             let mut checksum = Xxh3::new();
             let mut analysis = match part {
-                Part::Tensor(i) => analyses[i].take(),
+                Part::Tensor(i) if gguf.tensors[i].len >= LEAST_COUNTED => kind(&gguf.tensors[i]),
                 _ => None,
-            };
+            }
+            .map(|number| Box::new(Analysis::new(number)));
             each_window(original, &mut windows, range, window(original, part), |_, bytes| {
                 let (analysis, checksum, remainder) = (&mut analysis, &mut checksum, &mut remainder);
                 let (_, kept) = rayon::join(
@@ -108,11 +111,11 @@ impl Survey {
     ) -> Result<Self> {
         let reading = Reading::take(original, gguf, |tensor| selection.takes(tensor), progress)?;
         let encoder =
-            |(tensor, analysis): (_, &Option<Analysis>)| encoder(tensor, analysis.as_ref()?, selection);
+            |(tensor, analysis): (_, &Option<Box<Analysis>>)| encoder(tensor, analysis.as_ref()?, selection);
         Ok(Self {
             encoders: gguf.tensors.iter().zip(&reading.analyses).map(encoder).collect(),
             optional_are_plain: false,
-            had_candidates: reading.analyses.iter().any(Option::is_some),
+            had_candidates: gguf.tensors.iter().any(|tensor| selection.takes(tensor).is_some()),
             reading,
         })
     }

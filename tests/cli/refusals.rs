@@ -83,6 +83,15 @@ fn a_file_that_would_not_shrink() {
 }
 
 #[test]
+fn an_alignment_that_costs_memory() {
+    let file = model("llama", tensors()).with_kv("general.alignment", Value::u32(1 << 21));
+    let mut file = file;
+    let order: Vec<_> = (0..file.tensors.len()).map(|i| (i, 0)).collect();
+    file.place(&order);
+    refused(&file, &["alignment of 2097152 bytes"]);
+}
+
+#[test]
 fn files_that_llama_cpp_would_not_read_compressed() {
     refused(&model("clip", tensors()), &["image or audio encoder", "no plugin reaches"]);
     let halves = [("lora_a", [64, 8]), ("lora_b", [8, 64])];

@@ -59,13 +59,17 @@ fn inspect_draws_a_picture() {
         let name = std::path::Path::new(file).file_name().unwrap().to_str().unwrap();
         assert!(drawn.contains(name), "{file}");
     }
+    // A link, or a model with such a name, is left alone.
+    let link = folder.path("link.svg");
+    std::os::unix::fs::symlink(&original, &link).unwrap();
+    fails(&["inspect", &original, "--svg", &link], &["link.svg", "is a link"]);
+    let named = folder.file("named.svg", &fs::read(&original).unwrap());
+    fails(&["inspect", &named, "--svg", &named], &["same file"]);
+    assert!(fs::read(&named).unwrap() == fs::read(&original).unwrap());
     // A slip does not write over a model.
     let slip = command(&["inspect", EDGES, "--svg", &archive]).output().unwrap();
     assert_eq!(slip.status.code(), Some(2), "wrong usage");
-    fails(
-        &["inspect", EDGES, "--svg", &folder.path("nowhere/picture.svg")],
-        &["nowhere/picture.svg", "No such file"],
-    );
+    fails(&["inspect", EDGES, "--svg", &folder.path("nowhere/picture.svg")], &["nowhere", "No such file"]);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Models in several files.
 
 use std::fs;
+use std::process::Command;
 
 use unweight::container::gguf::{Gguf, TensorType};
 use unweight::container::rooms::is_carrier_type;
 
 use crate::file::{File, Tensor, Value};
 use crate::models::{matrix, model, tensors};
-use crate::program::{Folder, TINY, fails, succeeds};
+use crate::program::{Folder, TINY, fails, succeeds, success};
 
 /// As llama-gguf-split writes them: the first has the keys, each says which it is. `parts`: how many tensors each has.
 fn split(file: &File, parts: &[usize]) -> Vec<File> {
@@ -83,10 +84,13 @@ fn the_first_shard_stands_for_all() {
             assert!(fs::metadata(converted).unwrap().len() < fs::metadata(original).unwrap().len());
         }
         let said = succeeds(&["verify", &converted[0]]);
-        assert_eq!(said.contains("1 of these files had nothing to compress"), is_copy, "{said}");
+        let doubt =
+            format!("but for {}, which had nothing to compress, and no checksum proves", converted[0]);
+        assert_eq!(said.contains(&doubt), is_copy, "{said}");
         let said = succeeds(&["verify", &converted[0], "--against", &originals[0]]);
         assert!(said.contains(" and 2 more: ") && said.contains("identical to"), "{said}");
-        succeeds(&["restore", &converted[0], &folder.path(&name("Again", 0, 3)), "--force"]);
+        let said = succeeds(&["restore", &converted[0], &folder.path(&name("Again", 0, 3)), "--force"]);
+        assert_eq!(said.contains(&doubt), is_copy, "{said}");
         for (i, original) in originals.iter().enumerate() {
             assert!(fs::read(folder.path(&name("Again", i, 3))).unwrap() == fs::read(original).unwrap());
         }
@@ -294,4 +298,42 @@ fn shards_that_were_never_converted_are_not_taken_for_some() {
     fs::rename(paths[0].replace("m-0", "n-0"), &paths[0]).unwrap();
     fails(&["verify", &paths[1]], &[&paths[1], "not an Unweight file"]);
     succeeds(&["verify", &paths[0]]);
+}
+
+/// What a shard gives back may not take the place of one that it is read from.
+#[test]
+fn shards_are_not_restored_over_those_that_they_need() {
+    let folder = Folder::new();
+    let converted = File::read(&fs::read(folder.converted(TINY)).unwrap());
+    let half = converted.tensors.len() / 2;
+    let shards = split(&converted, &[half, converted.tensors.len() - half]);
+    let paths = write(&folder, "m", &shards);
+    let before = [&paths[0], &paths[1]].map(|path| fs::read(path).unwrap());
+    for arguments in [["restore", &paths[1], &paths[0]], ["restore", &paths[0], &paths[0]]] {
+        fails(&[&arguments[..], &["--force"]].concat(), &["input and output are the same file"]);
+    }
+    assert!(before == [&paths[0], &paths[1]].map(|path| fs::read(path).unwrap()));
+    // Nor may the output of one shard be the input of another.
+    let originals = tiny_shards(&folder);
+    let other = folder.path(&name("Other", 0, 3));
+    fs::hard_link(&originals[2], folder.path(&name("Other", 1, 3))).unwrap();
+    fails(&["convert", "--force", &originals[0], &other], &["input and output are the same file"]);
+}
+
+/// Each may have all others open beside it.
+#[test]
+fn many_shards_need_few_open_files() {
+    let folder = Folder::new();
+    let converted = File::read(&fs::read(folder.converted(TINY)).unwrap());
+    let shards = split(&converted, &vec![1; converted.tensors.len()]);
+    let paths = write(&folder, "m", &shards);
+    let program = env!("CARGO_BIN_EXE_unweight-gguf");
+    // All inputs, or so many and all outputs.
+    let limit = 2 * paths.len() + 20;
+    let run = |verb: &str| {
+        let limited = format!("ulimit -n {limit}; exec '{program}' {verb}");
+        success(&Command::new("sh").args(["-c", &limited]).output().unwrap());
+    };
+    run(&format!("verify '{}'", paths[0]));
+    run(&format!("restore '{}' '{}'", paths[0], folder.path(&name("r", 0, paths.len()))));
 }

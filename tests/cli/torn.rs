@@ -2,15 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use unweight::container::gguf::TensorType;
-use unweight::convert::{Form, Job, convert_all, replace};
+use unweight::convert::{Form, Job, Progress, Stage, convert_all, replace};
 
+use crate::file::Value;
 use crate::models::{matrix, model, tensors};
 use crate::program::{Folder, TINY, command, fails, succeeds};
 use crate::samples::random;
@@ -132,10 +133,10 @@ fn what_changes_meanwhile_is_not_removed() {
                 ["one.gguf", "two.gguf"].map(|name| folder.file(name, &fs::read(TINY).unwrap()).into());
             let outputs = ["three.gguf", "four.gguf"].map(|name| folder.path(name).into());
             let jobs = Job::pair(inputs.to_vec(), outputs.to_vec());
-            convert_all(&jobs, form, false, &()).unwrap();
+            let reports = convert_all(&jobs, form, false, &()).unwrap();
             change(&jobs[1]);
             let before = folder.names();
-            replace(&jobs, &()).unwrap_err();
+            replace(&jobs, &reports, &()).unwrap_err();
             assert_eq!(folder.names(), before, "nothing is removed, the first neither");
         }
     }
@@ -175,6 +176,123 @@ fn files_are_durable_before_their_names_and_these_before_the_end() {
     let last = trace.lines().enumerate().filter(|(_, line)| line.contains("rename")).last().unwrap().0;
     assert_eq!(renamed, last, "{trace}");
     at("fsync(", &format!("<{}>", folder.as_path().display()), renamed);
+}
+
+/// Is told when a file's turn comes, and does something then.
+struct At<'a>(usize, &'a (dyn Fn() + Sync));
+
+impl Progress for At<'_> {
+    fn file(&self, number: usize, _: usize) {
+        if number == self.0 {
+            self.1();
+        }
+    }
+
+    fn begin(&self, _: Stage, _: u64) {}
+    fn advance(&self, _: u64) {}
+}
+
+/// The first has been proved, and changes while the second is.
+#[test]
+fn what_changes_after_its_proof_is_not_removed() {
+    for spoilt_is_output in [false, true] {
+        let folder = Folder::new();
+        let inputs = ["one.gguf", "two.gguf"].map(|name| folder.file(name, &fs::read(TINY).unwrap()).into());
+        let outputs = ["three.gguf", "four.gguf"].map(|name| folder.path(name).into());
+        let jobs = Job::pair(inputs.to_vec(), outputs.to_vec());
+        let reports = convert_all(&jobs, Form::Run, false, &()).unwrap();
+        let first = if spoilt_is_output { &jobs[0].output } else { &jobs[0].input };
+        let spoil = || spoil(first, |bytes| bytes[70_000] ^= 1);
+        let before = folder.names();
+        let error = replace(&jobs, &reports, &At(2, &spoil)).unwrap_err();
+        assert!(error.to_string().contains("one.gguf: not removed"), "{error}");
+        assert_eq!(folder.names(), before);
+    }
+}
+
+/// One file under two names: what would be removed is what was written.
+#[test]
+fn a_file_by_another_name_is_the_same_file() {
+    let folder = Folder::new();
+    let original = folder.file("one.gguf", &fs::read(TINY).unwrap());
+    let other = folder.path("two.gguf");
+    fs::hard_link(&original, &other).unwrap();
+    fails(&["convert", "--force", "--replace", &original, &other], &["input and output are the same file"]);
+    fails(&["convert", "--force", &original, &other], &["input and output are the same file"]);
+    // Even if nothing had refused it.
+    let jobs = Job::pair(vec![original.clone().into()], vec![folder.path("three.gguf").into()]);
+    let reports = convert_all(&jobs, Form::Run, false, &()).unwrap();
+    fs::rename(&jobs[0].output, &jobs[0].input).unwrap();
+    fs::hard_link(&jobs[0].input, &jobs[0].output).unwrap();
+    let error = replace(&jobs, &reports, &()).unwrap_err();
+    assert!(error.to_string().contains("not removed"), "{error}");
+    assert!(fs::exists(&original).unwrap());
+}
+
+#[test]
+fn replaced_in_silence() {
+    let folder = Folder::new();
+    let original = folder.file("Tiny-BF16.gguf", &fs::read(TINY).unwrap());
+    // Nobody listens.
+    let mut child = command(&["convert", "--replace", &original]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    child.wait().unwrap();
+    assert_eq!(folder.names(), [PathBuf::from(folder.path("Tiny-BF16_UW.gguf"))]);
+    // What has not been delivered is not done.
+    let mut child = command(&["restore", &folder.path("Tiny-BF16_UW.gguf"), "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn shards_that_were_copied_give_way_too() {
+    let folder = Folder::new();
+    let bytes = fs::read(TINY).unwrap();
+    let empty = model("llama", vec![]).to_bytes();
+    for (i, bytes) in [&empty, &bytes].into_iter().enumerate() {
+        folder.file(&format!("T-BF16-0000{}-of-00002.gguf", i + 1), bytes);
+    }
+    let shard = |form: &str, i: usize| folder.path(&format!("T-BF16{form}-0000{i}-of-00002.gguf"));
+    for (from, to, archive) in [("", "_UW", false), ("_UW", "_UWA", true), ("_UWA", "_UW", false)] {
+        let form: &[&str] = if archive { &["--archive"] } else { &[] };
+        succeeds(&[&["convert", "--replace", &shard(from, 1)], form].concat());
+        let mut names = folder.names();
+        names.sort();
+        assert_eq!(names, [1, 2].map(|i| PathBuf::from(shard(to, i))));
+    }
+    succeeds(&["restore", &shard("_UW", 1), &shard("", 1)]);
+    assert!(fs::read(shard("", 1)).unwrap() == empty && fs::read(shard("", 2)).unwrap() == bytes);
+}
+
+#[test]
+fn what_nothing_proves_is_not_replaced() {
+    let folder = Folder::new();
+    let mut changed = crate::file::File::read(&fs::read(folder.converted(TINY)).unwrap());
+    changed.kv.push(("a.key".to_owned(), Value::u32(1)));
+    let changed = folder.file("Changed-BF16_UW.gguf", &changed.to_bytes());
+    let count = folder.names().len();
+    fails(
+        &["convert", "--archive", "--replace", &changed],
+        &["Changed-BF16_UW.gguf", "a tool has changed it"],
+    );
+    assert_eq!(folder.names().len(), count);
+}
+
+#[test]
+fn what_few_may_read_few_may_read_compressed() {
+    let folder = Folder::new();
+    let original = folder.file("Tiny-BF16.gguf", &fs::read(TINY).unwrap());
+    fs::set_permissions(&original, fs::Permissions::from_mode(0o600)).unwrap();
+    let converted = folder.converted(&original);
+    let restored = folder.path("restored.gguf");
+    succeeds(&["restore", &converted, &restored]);
+    for path in [converted, restored] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use unweight::codec::Number;
 use unweight::container::archive::{Coding, Entry, HEAD_BYTES, Index, TENSOR};
 use unweight::container::gguf::{Gguf, TensorType};
-use unweight::convert::{Cause, Form, Refusal, convert, forecast, restore, restore_to, verify};
+use unweight::convert::{Cause, Form, Refusal, Report, convert, forecast, restore, restore_to, verify};
 
 use crate::file::{File, Tensor, Value};
 use crate::memory::peak;
@@ -132,12 +132,14 @@ fn forms_lead_to_each_other() {
     let archive = files.archived();
     let [runs, from_archive, from_run] =
         ["runs.gguf", "from-archive.gguf", "from-run.gguf"].map(|name| files.path(name));
+    // All but which file was read.
+    let same = |report: Report| (report.before, report.after, report.notes, report.tensors);
     let report = convert(&files.original, &runs, Form::Run, false, &()).unwrap();
-    assert_eq!(convert(&archive, &from_archive, Form::Run, false, &()).unwrap(), report);
+    assert_eq!(same(convert(&archive, &from_archive, Form::Run, false, &()).unwrap()), same(report));
     assert!(fs::read(&from_archive).unwrap() == fs::read(&runs).unwrap());
     let report = convert(&runs, &from_run, Form::Archive, false, &()).unwrap();
     assert!(fs::read(&from_run).unwrap() == fs::read(&archive).unwrap());
-    assert_eq!(forecast(&files.original, Form::Archive, &()).unwrap(), report);
+    assert_eq!(same(forecast(&files.original, Form::Archive, &()).unwrap()), same(report.clone()));
     assert_eq!(report.after, fs::metadata(&archive).unwrap().len());
 
     let error = convert(&archive, &files.path("none"), Form::Archive, false, &()).unwrap_err();

@@ -72,6 +72,25 @@ fn counts_that_the_file_has_not_earned_cost_nothing() {
     }
 }
 
+/// Of a size that the file would have earned.
+#[test]
+fn more_keys_and_tensors_than_any_model_has() {
+    let key = |i: u32| [&string(&format!("{i:x}"))[..], &0u32.to_le_bytes(), &[0]].concat();
+    let keys = |count: u32| {
+        let all: Vec<u8> = (0..count).flat_map(key).collect();
+        Gguf::parse(&[counts(3, 0, count.into()), all].concat()).map(|_| ())
+    };
+    assert_eq!(keys(1 << 16), Ok(()));
+    let many = GgufError::TooMany { what: "metadata keys", count: (1 << 16) + 1 };
+    assert_eq!(keys((1 << 16) + 1), Err(many));
+    let info = |i: u32| {
+        [&string(&format!("{i:x}"))[..], &0u32.to_le_bytes(), &24u32.to_le_bytes(), &[0; 8]].concat()
+    };
+    let infos: Vec<u8> = (0..=1 << 18).flat_map(info).collect();
+    let many = GgufError::TooMany { what: "tensors", count: (1 << 18) + 1 };
+    assert_eq!(refusal(&[counts(3, (1 << 18) + 1, 0), infos].concat()), many);
+}
+
 #[test]
 fn lengths_of_strings() {
     for len in [100, 1 << 63, u64::MAX] {

@@ -1,5 +1,5 @@
 //! The kernels: homes and pieces of any bytes, between pages that may not be touched. What opens decodes to what the oracle says, and
-//! every product is that of the scalar kernels, on every instruction set.
+//! every product of what a writer may have written is that of the scalar kernels, on every instruction set.
 
 use unweight::codec::{Analysis, Encoder, Encoding, Number, Shape, oracle};
 use unweight::kernel::{Order, Tensor, prepare, prepared_bytes, scratch_bytes};
@@ -38,6 +38,8 @@ pub fn run(data: &[u8]) {
     };
     let (strict, anything) = expected.expect("an encoding that opens");
     let anything = anything.expect("what opens has headers that are right");
+    // A word that is no number of the original's kind may be worth anything in a product.
+    let is_valid = strict.is_ok();
     if let Ok(strict) = strict {
         assert!(strict == anything);
     }
@@ -61,7 +63,9 @@ pub fn run(data: &[u8]) {
         let these = product(&tensor, order, end);
         match &products {
             None => products = Some(these),
-            Some(first) => assert!(*first == these, "{} {order:?} multiplies otherwise", isa.name()),
+            Some(first) => {
+                assert!(!is_valid || *first == these, "{} {order:?} multiplies otherwise", isa.name());
+            }
         }
     });
 }

@@ -9,6 +9,8 @@ pub enum GgufError {
     BigEndian,
     #[error("GGUF version {0}; versions 2 and 3 are supported")]
     Version(u32),
+    #[error("{count} {what}, which no model has")]
+    TooMany { what: &'static str, count: u64 },
     #[error("the file is truncated: it ends inside {what} that begins at byte {at}")]
     Truncated { what: &'static str, at: u64 },
     #[error("metadata key {key:?}: {what}")]

@@ -149,6 +149,11 @@ impl<'a> Gguf<'a> {
     }
 }
 
+/// The largest models have some thousands of tensors, and some hundreds of keys. What each takes in memory is several times what it takes in a
+/// file, or thousands of times if that was packed.
+const MOST_TENSORS: u64 = 1 << 18;
+const MOST_KEYS: u64 = 1 << 16;
+
 fn parse_version(cursor: &mut Cursor, file: &[u8]) -> Result<u32, GgufError> {
     if !file.starts_with(MAGIC) {
         return Err(GgufError::Magic);
@@ -167,7 +172,10 @@ fn parse_kv<'a>(cursor: &mut Cursor<'a>, count: u64) -> Result<Vec<Kv<'a>>, Gguf
     // Grows with what is read: what a pair takes in memory is several times what it takes in the file.
     let mut kv = Vec::new();
     let mut seen = HashSet::new();
-    for _ in 0..count {
+    for i in 0..count {
+        if i == MOST_KEYS {
+            return Err(GgufError::TooMany { what: "metadata keys", count });
+        }
         let pair = Kv::parse(cursor)?;
         if !seen.insert(pair.key) {
             return Err(GgufError::DuplicateKey(pair.key.to_owned()));
@@ -192,7 +200,10 @@ fn parse_infos<'a>(
     count: u64,
 ) -> Result<(Vec<TensorInfo<'a>>, HashMap<&'a str, usize>), GgufError> {
     let (mut tensors, mut by_name) = (Vec::new(), HashMap::new());
-    for _ in 0..count {
+    for i in 0..count {
+        if i == MOST_TENSORS {
+            return Err(GgufError::TooMany { what: "tensors", count });
+        }
         let tensor = parse_info(cursor)?;
         if by_name.insert(tensor.name, tensors.len()).is_some() {
             return Err(GgufError::DuplicateTensor(tensor.name.to_owned()));

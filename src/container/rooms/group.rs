@@ -109,10 +109,11 @@ impl<'a> Group<'a> {
 
     /// Every room is where its index says, and as long.
     fn check_rooms(&self) -> Result<(), GroupError> {
+        let mut all: Vec<_> = self.rooms.iter().collect();
+        all.sort_by_key(|(key, _)| **key);
         for (id, index) in &self.indexes {
-            let mut rooms: Vec<_> = self.rooms.iter().filter(|((of, _), _)| of == id).collect();
-            rooms.sort_by_key(|((_, number), _)| *number);
-            for ((_, number), found) in rooms {
+            let first = all.partition_point(|((of, _), _)| of < id);
+            for ((_, number), found) in all[first..].iter().take_while(|((of, _), _)| of == id) {
                 let listed = index.rooms.get(*number as usize);
                 let fits = |room: &Room| {
                     index.carrier(room).name == found.carrier && room.len == found.bytes.len() as u64

@@ -196,7 +196,7 @@ impl Writer<'_> {
         let k = info.dims.row();
         // Longer rows are coded as bytes.
         if let (Some(original), 1..=LONGEST_ROW) = (number(info.ty), k) {
-            let stored = self.reading.analyses[tensor].as_ref().map_or(original, Analysis::narrowest);
+            let stored = self.reading.analyses[tensor].as_deref().map_or(original, Analysis::narrowest);
             let rows = chunk_rows(k as usize) as u64;
             let sample = self.sample(info, k * original.bytes(), original.bytes())?;
             let mut words = vec![0; (sample.bytes.len() as u64 / original.bytes() * stored.bytes()) as usize];
