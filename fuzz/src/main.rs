@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use unweight_fuzz::mutation::mutate;
+use unweight_fuzz::samples;
 use unweight_fuzz::targets::{ALL, Target};
 
 /// Inputs that once did harm, a folder for each target.
@@ -55,6 +56,7 @@ fn short(seconds: f64) {
         println!("{}: {runs} inputs, {regressions} of them once did harm", target.name);
         passed += 1;
     }
+    fs::remove_dir_all(samples::scratch()).expect("ours");
     println!("{passed} passed, 0 failed");
 }
 

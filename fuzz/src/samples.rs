@@ -37,7 +37,10 @@ pub fn converted() -> &'static [Vec<u8>] {
 
 /// A folder of this process.
 pub fn scratch() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("unweight-fuzz-{}", std::process::id()));
+    // In memory where that can be: every file is forced to its disk.
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let folder = base.join(format!("unweight-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a writable folder");
     folder
 }

@@ -151,7 +151,7 @@ impl<'a> Gguf<'a> {
 
 /// The largest models have some thousands of tensors, and some hundreds of keys. What each takes in memory is several times what it takes in a
 /// file, or thousands of times if that was packed.
-const MOST_TENSORS: u64 = 1 << 18;
+const MOST_TENSORS: u64 = 1 << 16;
 const MOST_KEYS: u64 = 1 << 16;
 
 fn parse_version(cursor: &mut Cursor, file: &[u8]) -> Result<u32, GgufError> {
