@@ -10,8 +10,6 @@ use unweight::codec::Number;
 use unweight::container::gguf::{Gguf, TensorInfo};
 use unweight::kernel::Isa;
 
-/// Bytes of records in a chunk, about.
-const CHUNK: usize = 1 << 19;
 const LEVEL: i32 = 3;
 
 /// A tensor, cut into chunks.
@@ -70,7 +68,7 @@ fn tensor<'a>(file: &Gguf<'a>, info: &TensorInfo<'a>) -> Option<Tensor<'a>> {
         None => (Kind::Planes(planes_of(info.ty.name())?), info.ty.block_bytes()),
     };
     let (unit, size) = (unit as usize, number.map_or(1, Number::bytes) as usize);
-    let units = number.map_or((CHUNK / unit).max(1), |_| archive::chunk_rows(unit / size));
+    let units = number.map_or(archive::chunk_records(unit), |_| archive::chunk_rows(unit / size));
     let chunk = units * unit;
     let is_matrix = info.dims.as_slice().len() > 1;
     is_matrix.then(|| Tensor { kind, bytes: file.bytes(info), unit, chunk })

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# By hand: which lines of the library (Rust and C) seeds, and what fuzz/run.sh has learnt, reach; per target and folder, in per cent.
-# Needs a nightly Rust with llvm-tools, and clang, whose coverage the same tools read if they are not older.
+# By hand: which lines of the library's Rust seeds, and what fuzz/run.sh has learnt, reach; per target and folder, in per cent.
+# Needs a nightly Rust with llvm-tools. The C kernels are not counted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${UNWEIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/unweight-gguf}/fuzz
 tools=$(dirname "$(find "$(rustc +nightly --print sysroot)" -name llvm-profdata | head -1)")
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/fuzz-coverage
-RUSTFLAGS="-Cinstrument-coverage" cargo +nightly build --quiet --release --manifest-path fuzz/Cargo.toml
-program=$CARGO_TARGET_DIR/release/unweight-fuzz
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# What runs while it is built is instrumented too.
+export LLVM_PROFILE_FILE=$work/build-%p.profraw
+RUSTFLAGS="-Cinstrument-coverage" cargo +nightly build --quiet --release --manifest-path fuzz/Cargo.toml
+program=$CARGO_TARGET_DIR/release/unweight-fuzz
+"$program" seeds "$cache/seeds"
 folders=(container codec archive convert kernel)
 printf '%-10s %8s' target inputs
 printf ' %10s' "${folders[@]}"
@@ -21,7 +24,7 @@ for target in header file forged piece chunk planes weights original; do
   "$tools/llvm-profdata" merge -sparse "$work/$target.profraw" -o "$work/$target.profdata"
   printf '%-10s %8d' "$target" ${#inputs[@]}
   for folder in "${folders[@]}"; do
-    "$tools/llvm-cov" report "$program" -instr-profile="$work/$target.profdata" --sources "src/$folder" 2>/dev/null |
+    "$tools/llvm-cov" report "$program" -instr-profile="$work/$target.profdata" --sources "src/$folder" |
       awk '/^TOTAL/ { printf " %9s", $10 }'
   done
   echo

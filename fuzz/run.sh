@@ -18,10 +18,12 @@ status=0
 for target in "${targets[@]}"; do
   mkdir -p "$cache/corpus/$target" "fuzz/artifacts/$target"
   echo "=== $target"
+  regressions=()
+  if [ -d "fuzz/regressions/$target" ]; then regressions=("fuzz/regressions/$target"); fi
   # Inputs are small, and nothing may ask for much more memory than they have bytes.
   "$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/release/$target" -max_total_time="$seconds" -max_len=150000 -timeout=30 \
     -malloc_limit_mb=256 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" \
-    "$cache/corpus/$target" "$cache/seeds/$target" 2>"$cache/$target.log" || status=1
+    "$cache/corpus/$target" "$cache/seeds/$target" "${regressions[@]}" 2>"$cache/$target.log" || status=1
   grep -E "INITED|DONE|ERROR|SUMMARY|panicked|number_of_executed_units|peak_rss" "$cache/$target.log" || true
 done
 exit "$status"

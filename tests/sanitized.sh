@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 step() {
   local name=$1
   shift
-  if "$@" >"$work/log" 2>&1; then
+  if "$@" >"$work/log" 2>&1 && ! grep -aq "ok. 0 passed; .* 0 filtered" "$work/log" && grep -aqE "[1-9][0-9]* passed" "$work/log"; then
     echo "ok       $name: $(grep -aE 'passed' "$work/log" | tail -1)"
     passed=$((passed + 1))
   else

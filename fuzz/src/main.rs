@@ -77,32 +77,19 @@ fn run(target: &Target, time: Duration) -> (u64, u64) {
         runs += 1;
     }
     let seeds: Vec<_> = seeds.into_iter().filter(|seed| seed.len() <= MOST_BYTES).collect();
+    let kept = samples::scratch().join(target.name);
+    println!("{}: the last input is in {}", target.name, kept.display());
     let start = Instant::now();
     let mut random = fastrand::Rng::with_seed(0);
     while start.elapsed() < time {
         let mut input = seeds[random.usize(..seeds.len())].clone();
         mutate(&mut input, &mut random);
-        let kept = Kept { target: target.name, input: &input };
+        // A kernel that leaves its memory ends the process.
+        fs::write(&kept, &input).expect("a folder that can be written");
         (target.run)(&input);
-        std::mem::forget(kept);
         runs += 1;
     }
     (runs, regressions)
-}
-
-/// Writes the input to a file when a target panics.
-struct Kept<'a> {
-    target: &'a str,
-    input: &'a [u8],
-}
-
-impl Drop for Kept<'_> {
-    fn drop(&mut self) {
-        let path = std::env::temp_dir().join(format!("unweight-fuzz-{}.input", self.target));
-        if fs::write(&path, self.input).is_ok() {
-            eprintln!("{}: the input is in {}", self.target, path.display());
-        }
-    }
 }
 
 fn seeds(folder: &Path) {

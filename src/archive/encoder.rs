@@ -36,6 +36,11 @@ pub const fn chunk_rows(k: usize) -> usize {
     }
 }
 
+/// Records of so many bytes that had better be a chunk.
+pub const fn chunk_records(width: usize) -> usize {
+    (1 << 20) / if width == 0 { 1 } else { width }
+}
+
 /// Codes the rows of a tensor that it has learnt from.
 pub struct Encoder {
     model: Model,

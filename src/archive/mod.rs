@@ -17,6 +17,6 @@ mod sections;
 mod split;
 mod stream;
 
-pub use encoder::{Encoder, chunk_rows};
+pub use encoder::{Encoder, chunk_records, chunk_rows};
 pub use error::{Error, Result};
 pub use model::Model;

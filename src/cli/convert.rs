@@ -12,10 +12,11 @@ use unweight::convert::{
 };
 use unweight::selection::Group;
 
+use super::files::several;
 use super::numbers::{self, Compressed};
 use super::progress::{Bar, size};
 use super::table::{self, percent};
-use super::{naming, quantized, several};
+use super::{naming, quantized};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -56,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let target = match (&arguments.output, form) {
         (Some(output), _) => output.clone(),
-        (None, Form::Run) => naming::converted(&arguments.input, || most(&arguments.input))?,
+        (None, Form::Run) => naming::converted(&arguments.input, || most(&inputs))?,
         (None, Form::Archive) => naming::archived(&arguments.input),
     };
     let outputs = shards::like(&target, inputs.len())?;
@@ -65,15 +66,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // Before anything is said: nobody may be listening.
     let replaced = arguments.replace.then(|| replace(&jobs, &reports, &progress));
     progress.finish();
-    let report = sum(reports);
-    writeln!(stdout(), "{}: {}, verified", several(&target, jobs.len()), sizes(&report))?;
-    notes(&report)?;
+    let said = say(&sum(reports), &several(&target, jobs.len()));
     if let Some(replaced) = replaced {
+        // Worse than that nothing can be printed.
         replaced?;
+        said?;
         let input = several(&arguments.input, jobs.len());
         writeln!(stdout(), "{input}: removed, after what was written had been read back and gave it back")?;
+        return Ok(());
     }
-    Ok(())
+    said
+}
+
+fn say(report: &Report, target: &str) -> Result<()> {
+    writeln!(stdout(), "{target}: {}, verified", sizes(report))?;
+    notes(report)
 }
 
 /// The files of a model as one.
@@ -90,21 +97,24 @@ fn sum(reports: Vec<Report>) -> Report {
     sum
 }
 
-/// What most of a file's weights are, in bytes; BF16 where none are of full precision.
-fn most(input: &Path) -> Result<Number> {
-    let holder = Holder::open(input)?;
-    if matches!(holder, Holder::Converted(_)) {
-        return Ok(Number::Bf16); // it will be refused
+/// What most of the weights of some files are, in bytes; BF16 where none are of full precision.
+fn most(inputs: &[PathBuf]) -> Result<Number> {
+    let mut bytes = Number::ALL.map(|_| 0);
+    for input in inputs {
+        let holder = Holder::open(input)?;
+        if matches!(holder, Holder::Converted(_)) {
+            return Ok(Number::Bf16); // it will be refused
+        }
+        holder.read(|original| {
+            for tensor in &original.gguf()?.tensors {
+                if let Some(number) = container::number(tensor.ty) {
+                    bytes[number as usize] += tensor.len;
+                }
+            }
+            Ok(())
+        })?;
     }
-    let most = holder.read(|original| {
-        let gguf = original.gguf()?;
-        let bytes = |number| -> u64 {
-            let such = gguf.tensors.iter().filter(|tensor| container::number(tensor.ty) == Some(number));
-            such.map(|tensor| tensor.len).sum()
-        };
-        Ok(Number::ALL.into_iter().rev().max_by_key(|&number| bytes(number)).unwrap_or(Number::Bf16))
-    });
-    Ok(most?)
+    Ok(Number::ALL.into_iter().rev().max_by_key(|&number| bytes[number as usize]).unwrap_or(Number::Bf16))
 }
 
 /// What would be saved, and what cannot be.
@@ -124,8 +134,9 @@ fn dry_run(inputs: &[PathBuf], form: Form, progress: &Bar) -> Result<()> {
             })?;
         }
     }
-    counts.print()?;
-    report.map(drop).map_err(Into::into)
+    let said = counts.print();
+    report?;
+    Ok(said?)
 }
 
 fn sizes(report: &Report) -> String {

@@ -252,6 +252,13 @@ fn used_of_rooms(index: &Index) -> u64 {
     index.rooms.len() as u64 * HEADER_BYTES + index.to_bytes().len() as u64 + pieces
 }
 
+impl Unweight {
+    /// With so many bytes of shards that are plain.
+    fn beside(self, plain: u64) -> Self {
+        Self { original_bytes: self.original_bytes.map(|bytes| bytes + plain), original_blake3: None, ..self }
+    }
+}
+
 impl Report {
     fn new(source: &Source, unweight: Option<Unweight>, tensors: Vec<Row>, total: Total) -> Self {
         let (file, file_bytes) = (source.path.display().to_string(), source.len());
@@ -261,13 +268,19 @@ impl Report {
     /// Two shards of a model as one file.
     fn and(mut self, other: Self) -> Self {
         self.files += other.files;
+        self.unweight = match (self.unweight, other.unweight) {
+            (Some(this), Some(other)) => Some(Unweight {
+                original_bytes: this.original_bytes.zip(other.original_bytes).map(|(a, b)| a + b),
+                original_blake3: None,
+                metadata_untouched: this.metadata_untouched && other.metadata_untouched,
+                ..this
+            }),
+            // A shard that had nothing to compress is its own original.
+            (Some(this), None) => Some(this.beside(other.file_bytes)),
+            (None, Some(other)) => Some(other.beside(self.file_bytes)),
+            (None, None) => None,
+        };
         self.file_bytes += other.file_bytes;
-        self.unweight = self.unweight.zip(other.unweight).map(|(this, other)| Unweight {
-            original_bytes: this.original_bytes.zip(other.original_bytes).map(|(a, b)| a + b),
-            original_blake3: None,
-            metadata_untouched: this.metadata_untouched && other.metadata_untouched,
-            ..this
-        });
         self.tensors.extend(other.tensors);
         let (a, b) = (&self.total, &other.total);
         let sum = |of: fn(&Total) -> u64| of(a) + of(b);

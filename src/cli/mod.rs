@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod files;
 mod inspect;
 mod naming;
 mod numbers;
@@ -14,11 +15,9 @@ mod signals;
 mod table;
 mod verify;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use unweight::convert::Proof;
 
 /// Makes full-precision GGUF models smaller without changing one bit of them, BF16 by 29 %, F32 that was BF16 by 65 %, and any GGUF file for
 /// keeping and sending.
@@ -84,24 +83,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// "Model-00001-of-00003.gguf and 2 more": the first of so many files.
-fn several(first: &Path, count: usize) -> String {
-    match count {
-        1 => first.display().to_string(),
-        _ => format!("{} and {} more", first.display(), count - 1),
-    }
-}
-
-/// ", but for Model-00003-of-00003.gguf, …": which files had nothing to compress, and are what they are without a proof.
-fn plain(files: &[PathBuf], proofs: &[Proof]) -> String {
-    let plain = files.iter().zip(proofs).filter(|(_, proof)| proof.is_plain);
-    let names: Vec<_> = plain.map(|(file, _)| file.display().to_string()).collect();
-    if names.is_empty() {
-        return String::new();
-    }
-    format!(", but for {}, which had nothing to compress, and no checksum proves", names.join(", "))
 }
 
 /// A reader of our output that has seen enough (`| head`) is no failure.

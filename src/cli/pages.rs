@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 
@@ -25,19 +25,20 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = |under: &str| -> Result<PathBuf> {
         let folder = arguments.prefix.join(under);
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        fs::create_dir_all(&folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
         Ok(folder)
     };
     let mut command = super::Arguments::command();
     let pages = folder("share/man/man1")?;
-    clap_mangen::generate_to(command.clone(), &pages).with_context(|| pages.display().to_string())?;
+    clap_mangen::generate_to(command.clone(), &pages)
+        .map_err(|error| anyhow!("{}: {error}", pages.display()))?;
     for (shell, under) in COMPLETIONS {
         let folder = folder(under)?;
-        let path =
-            generate_to(shell, &mut command, NAME, &folder).with_context(|| folder.display().to_string())?;
+        let path = generate_to(shell, &mut command, NAME, &folder)
+            .map_err(|error| anyhow!("{}: {error}", folder.display()))?;
         // Bash looks for the name of the program.
         if shell == Shell::Bash {
-            fs::rename(&path, folder.join(NAME)).with_context(|| path.display().to_string())?;
+            fs::rename(&path, folder.join(NAME)).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         }
     }
     writeln!(stdout(), "{}: man pages, and completions for bash, zsh and fish", arguments.prefix.display())?;

@@ -10,6 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use unweight::convert::write_file;
+use unweight::selection::Group;
 
 use super::progress::size;
 use super::table::{percent, plain};
@@ -143,25 +144,11 @@ impl Sum {
     }
 }
 
-/// What a tensor is for, by its name.
-fn group(name: &str) -> &'static str {
-    let has = |part| name.contains(part);
-    match () {
-        () if has("_exps") => "experts",
-        () if has("token_embd") => "token embeddings",
-        () if name.starts_with("output.") => "output",
-        () if has("norm") || has(".bias") => "norms and biases",
-        () if has("attn_") => "attention",
-        () if has("ffn_") => "feed-forward",
-        () => "other",
-    }
-}
-
 /// The largest first.
 fn groups(tensors: &[Tensor]) -> Vec<(&'static str, Sum)> {
     let mut groups: Vec<(&'static str, Sum)> = Vec::new();
     for tensor in tensors {
-        let name = group(tensor.name);
+        let name = Group::of(tensor.name).name();
         match groups.iter_mut().find(|(group, _)| *group == name) {
             Some((_, sum)) => sum.add(tensor),
             None => {
@@ -196,7 +183,7 @@ fn layers(tensors: &[Tensor]) -> Vec<Sum> {
 fn typical<'a, 'b>(tensors: &'b [Tensor<'a>]) -> Vec<&'b Tensor<'a>> {
     let mut typical: Vec<&Tensor> = Vec::new();
     for tensor in tensors.iter().filter(|tensor| tensor.exponents.is_some() && tensor.weights > 0) {
-        match typical.iter_mut().find(|other| group(other.name) == group(tensor.name)) {
+        match typical.iter_mut().find(|other| Group::of(other.name) == Group::of(tensor.name)) {
             Some(other) if other.weights < tensor.weights => *other = tensor,
             Some(_) => {}
             None => typical.push(tensor),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use unweight::convert::{Job, Proof, restore_all, restore_to, shards};
 
+use super::files::{plain, several};
 use super::progress::{Bar, size};
-use super::{plain, several};
 
 #[derive(clap::Args)]
 pub struct Arguments {

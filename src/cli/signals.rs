@@ -1,6 +1,7 @@
 //! What ends the program from outside: it leaves nothing half-written behind, and says why.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use unweight::convert::{mapped_at, remove_unfinished};
 
@@ -34,6 +35,13 @@ fn interrupted() {
 extern "C" fn lost(signal: libc::c_int, info: *const libc::siginfo_t, _: *const libc::c_void) {
     // SAFETY: the system passes a valid structure, and for this signal it has an address.
     let address = unsafe { (*info).si_addr() } as usize;
+    // Many threads read the same mapping: the first says so, and ends all.
+    static IS_KNOWN: AtomicBool = AtomicBool::new(false);
+    if IS_KNOWN.swap(true, Ordering::SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
     let Some(path) = mapped_at(address) else {
         // Not ours: the instruction is tried again, and ends the program as it would have.
         // SAFETY: the default action.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use unweight::convert::{shards, verify_all};
 
+use super::files::{plain, several};
 use super::progress::{Bar, size};
-use super::{plain, several};
 
 #[derive(clap::Args)]
 pub struct Arguments {

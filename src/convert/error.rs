@@ -113,6 +113,8 @@ pub enum Refusal {
         "not replaced: a tool has changed it, so that its weights are proved one by one, but nothing proves the whole"
     )]
     Unproved,
+    #[error("{0} bytes that are not all zero stand between its tensors, all alike: no model has that")]
+    Between(u64),
     #[error("its alignment of {0} bytes is beyond that of any model")]
     Alignment(u64),
     #[error("exists already; --force replaces it")]

@@ -283,9 +283,7 @@ const TOKEN_TABLE: &str = "token_embd.weight";
 
 fn notes(original: &dyn Original, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let Some(architecture) = gguf.text("general.architecture").filter(|name| !is_known(name)) {
-        notes.push(Note::UnknownArchitecture(architecture.to_owned()));
-    }
+    notes.extend(unknown_architecture(gguf));
     let mut tables =
         gguf.tensors.iter().zip(&survey.encoders).filter(|(tensor, _)| tensor.name == TOKEN_TABLE);
     match tables.next() {
@@ -298,6 +296,11 @@ fn notes(original: &dyn Original, gguf: &Gguf, survey: &Survey) -> Vec<Note> {
         notes.push(Note::OptionalArePlain);
     }
     notes
+}
+
+fn unknown_architecture(gguf: &Gguf) -> Option<Note> {
+    let architecture = gguf.text("general.architecture").filter(|name| !is_known(name))?;
+    Some(Note::UnknownArchitecture(architecture.to_owned()))
 }
 
 /// What of an original is compressed. Of a later shard of a model only the first has the keys, if that is beside it.

@@ -7,8 +7,11 @@ use super::opening::Holder;
 use super::output::{Output, refuse};
 use super::progress::Progress;
 use super::source::Source;
-use super::{Form, Proof, Report, Stored, forecast, give_back, holder_of, make, verify_holder};
+use super::{
+    Form, Proof, Report, Stored, forecast, give_back, holder_of, make, unknown_architecture, verify_holder,
+};
 use crate::container::converted::ConvertedError;
+use crate::container::layout::LayoutError;
 
 /// A file, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +147,11 @@ fn is_no_form(error: &Error) -> bool {
 
 /// True if there is nothing in a file that gets smaller.
 fn is_nothing(error: &Error) -> bool {
-    matches!(*error.cause, Cause::Refused(Refusal::Nothing { .. } | Refusal::NotSmaller { .. }))
+    matches!(
+        *error.cause,
+        Cause::Refused(Refusal::Nothing { .. } | Refusal::NotSmaller { .. })
+            | Cause::Layout(LayoutError::TooSmall | LayoutError::NothingToCompress)
+    )
 }
 
 /// Of a file that is copied, or of an archive that is given back.
@@ -160,7 +167,9 @@ fn unchanged(holder: &Holder) -> Result<Report> {
             after: None,
         });
         let (before, after) = (original.len(), original.len());
-        Ok(Report { before, after, notes: Vec::new(), tensors: tensors.collect(), read })
+        // Only the first shard says what the model is.
+        let notes = unknown_architecture(&gguf).into_iter().collect();
+        Ok(Report { before, after, notes, tensors: tensors.collect(), read })
     })
 }
 
@@ -179,6 +188,8 @@ fn each<J, T>(jobs: &[J], progress: &dyn Progress, mut work: impl FnMut(&J) -> R
     work.collect()
 }
 
+/// What takes long, and may fail, comes before the first name is given.
 fn commit(outputs: Vec<Output>) -> Result<()> {
+    outputs.iter().try_for_each(Output::settle)?;
     outputs.into_iter().try_for_each(Output::commit)
 }

@@ -29,9 +29,9 @@ impl Output {
         refuse(target, force, inputs.iter().copied())?;
         let folder = folder_of(target);
         std::fs::metadata(folder).in_file(folder)?;
+        let mode = mode_for(inputs)?;
         let new = || {
-            // What a program that creates files plainly would ask for; the umask does the rest.
-            let mode = Permissions::from_mode(0o666);
+            let mode = Permissions::from_mode(mode);
             let file = tempfile::Builder::new().prefix(".unweight-").permissions(mode).tempfile_in(folder);
             // The message of the error would name the temporary file.
             let plain = |error: io::Error| {
@@ -43,18 +43,9 @@ impl Output {
             file.map_err(plain).in_file(folder)
         };
         let temporary = new()?;
-        let permissions = match std::fs::metadata(target) {
-            Ok(there) => there.permissions(),
-            // No one may read it who may not read an input.
-            Err(_) => {
-                const WRITE: u32 = 0o222;
-                let mode = |path: &Path| Ok(std::fs::metadata(path).in_file(path)?.permissions().mode());
-                let asked = mode(temporary.path())?;
-                let all = inputs.iter().try_fold(asked, |all, input| Ok(all & (mode(input)? | WRITE)))?;
-                Permissions::from_mode(all)
-            }
-        };
-        temporary.as_file().set_permissions(permissions).in_file(target)?;
+        if let Ok(there) = std::fs::metadata(target) {
+            temporary.as_file().set_permissions(there.permissions()).in_file(target)?;
+        }
         probe_rename(new()?)
             .map_err(|error| Cause::Doing { doing: "cannot rename a file there", error })
             .in_file(folder)?;
@@ -131,13 +122,21 @@ impl Output {
         Ok(hasher.finalize())
     }
 
+    /// Makes the bytes durable, still under the temporary name.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn settle(&self) -> Result<()> {
+        self.file().sync_all().in_file(&self.target)
+    }
+
     /// Makes the file durable, then visible under its name, and that durable too.
     ///
     /// # Errors
     /// If the disk fails, or the target came into being meanwhile.
     pub fn commit(self) -> Result<()> {
+        self.settle()?;
         let Self { target, folder, force, temporary, _listed } = self;
-        temporary.as_file().sync_all().in_file(&target)?;
         let renamed = if force { temporary.persist(&target) } else { persist_new(temporary, &target) };
         match renamed {
             Ok(_) => sync_folder(&folder),
@@ -145,6 +144,22 @@ impl Output {
             Err(failure) => Err(Error::new(&target, failure.error)),
         }
     }
+}
+
+/// The mode that a new file is asked for, from which the umask takes: whoever may not read an input may not read it. Others' files have other
+/// groups.
+fn mode_for(inputs: &[&Path]) -> Result<u32> {
+    const WRITE: u32 = 0o222;
+    const GROUP: u32 = 0o070;
+    // SAFETY: it always succeeds.
+    let own = unsafe { libc::getegid() };
+    inputs.iter().try_fold(0o666, |mode, input| {
+        let there = std::fs::metadata(input).in_file(input)?;
+        let group = if there.gid() == own { 0 } else { GROUP };
+        // Of another group, what everybody may.
+        let all = there.mode() & !group | (there.mode() & 0o007) << 3 & group;
+        Ok(mode & (all | WRITE))
+    })
 }
 
 /// Writes a small file that is complete or not there, in place of another that is none of `inputs`.
@@ -232,6 +247,8 @@ pub struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, i64),
+    /// When anything of it changed, the time above too.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -247,6 +264,7 @@ impl Stamp {
             inode: metadata.ino(),
             len: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 

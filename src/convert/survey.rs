@@ -5,7 +5,8 @@ use std::io::Write;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::error::{Cause, Error, In, Result, TensorCause};
+use super::error::{Cause, Error, In, Refusal, Result, TensorCause};
+use super::gaps::most_unpacked;
 use super::original::{Original, each_window, parts, window};
 use super::progress::{Progress, Stage};
 use super::windows::Windows;
@@ -84,7 +85,11 @@ impl Reading {
         if original.blake3().is_some_and(|known| known != *blake3.as_bytes()) {
             return Err(Error::new(original.path(), Cause::Blake3));
         }
+        let between = remainder.len;
         let remainder = remainder.finish().in_file(original.path())?;
+        if !remainder.is_empty() && between > most_unpacked(remainder.len() as u64) {
+            return Err(Error::new(original.path(), Refusal::Between(between)));
+        }
         Ok(Self { blake3, xxh3, analyses, remainder })
     }
 }
@@ -168,16 +173,19 @@ fn count(analysis: &mut Analysis, bytes: &[u8]) {
 struct Remainder {
     frame: zstd::Encoder<'static, Vec<u8>>,
     is_zero: bool,
+    /// Bytes in all.
+    len: u64,
 }
 
 impl Remainder {
     fn new() -> std::io::Result<Self> {
         let mut frame = zstd::Encoder::new(Vec::new(), 3)?;
         frame.include_checksum(true)?;
-        Ok(Self { frame, is_zero: true })
+        Ok(Self { frame, is_zero: true, len: 0 })
     }
 
     fn add(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.len += bytes.len() as u64;
         self.is_zero &= bytes.iter().all(|&byte| byte == 0);
         self.frame.write_all(bytes)
     }

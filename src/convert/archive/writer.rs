@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-use crate::archive::{Encoder, chunk_rows, planes};
+use crate::archive::{Encoder, chunk_records, chunk_rows, planes};
 use crate::codec::constants::LONGEST_ROW;
 use crate::codec::{Analysis, Number, cast};
 use crate::container::archive::{Coding, Entry, HEAD_BYTES, Index, MOST_CHUNK_BYTES, shell};
@@ -17,8 +17,6 @@ use super::super::windows::{Windows, window_of};
 use super::super::writer::NAME;
 use super::Archive;
 
-/// Bytes of records in a chunk, about.
-const RECORDS: u64 = 1 << 20;
 /// Weights that a tensor is learnt from, at most: one in 32 is enough, and little is too few.
 const LEAST_SAMPLE: u64 = 1 << 18;
 const MOST_SAMPLE: u64 = 1 << 24;
@@ -214,7 +212,7 @@ impl Writer<'_> {
         let sample = self.sample(info, width, 1)?;
         let encoder =
             planes::Encoder::learn(width as usize, &planes, &sample.bytes, sample.is_part).map_err(wrong)?;
-        let records = RECORDS / width;
+        let records = chunk_records(width as usize) as u64;
         if encoder.model().is_raw() {
             return Ok(None);
         }
