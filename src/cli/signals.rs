@@ -39,7 +39,8 @@ extern "C" fn lost(signal: libc::c_int, info: *const libc::siginfo_t, _: *const 
     static IS_KNOWN: AtomicBool = AtomicBool::new(false);
     if IS_KNOWN.swap(true, Ordering::SeqCst) {
         loop {
-            std::thread::park();
+            // SAFETY: it waits for a signal, and the process ends first.
+            unsafe { libc::pause() };
         }
     }
     let Some(path) = mapped_at(address) else {
