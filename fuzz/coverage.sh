@@ -17,7 +17,7 @@ folders=(container codec archive convert kernel)
 printf '%-10s %8s' target inputs
 printf ' %10s' "${folders[@]}"
 echo
-for target in header file forged piece chunk planes weights original; do
+for target in $(basename -s .rs -a fuzz/fuzz_targets/*.rs); do
   mapfile -t inputs < <(find "$cache/seeds/$target" "$cache/corpus/$target" -type f 2>/dev/null)
   export LLVM_PROFILE_FILE=$work/$target.profraw
   printf '%s\0' "${inputs[@]}" | xargs -0 -n 100000 "$program" replay "$target" >/dev/null

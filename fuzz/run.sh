@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:?seconds for each target}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(header file forged piece chunk planes weights original)
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .rs -a fuzz/fuzz_targets/*.rs)
 cache=${UNWEIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/unweight-gguf}/fuzz
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/fuzz RAYON_NUM_THREADS=1
 cargo run --quiet --release --manifest-path fuzz/Cargo.toml -- seeds "$cache/seeds"

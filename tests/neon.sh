@@ -19,15 +19,12 @@ trap 'rm -rf "$work"' EXIT
 echo "== Building"
 UNWEIGHT_CASES=$work/cases cargo test --release --quiet --no-default-features --manifest-path "$root/Cargo.toml" --test kernel_cases >"$work/log" 2>&1 ||
   { cat "$work/log"; echo "0 passed, 1 failed"; exit 1; }
-# Flags and constants as build.rs has them.
-mapfile -t defines < <(
-  grep -o 'constants::[A-Z0-9_]*' "$root/build.rs" | cut -d: -f3 | sort -u | while read -r name; do
-    sed -n "s/^pub const $name: u64 = \([0-9]*\);$/-DUW_RUST_$name=\1/p" "$root/src/codec/constants.rs"
-  done
-)
+cd "$root"
+# shellcheck source=tools/kernel_flags.sh
+. tests/tools/kernel_flags.sh
 (
   cd "$root/src/kernel"
-  "$compiler" -O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -static "${defines[@]}" -I. \
+  "$compiler" -O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -static "${kernel_defines[@]}" -I. \
     piece.c scalar.c dispatch.c neon*.c ../../tests/tools/kernel_check.c -o "$work/check" -lm
 )
 

@@ -6,6 +6,8 @@
 # The last line counts what passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=tools/kernel_flags.sh
+. tests/tools/kernel_flags.sh
 steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(kernels valgrind address threads)
 passed=0
@@ -38,12 +40,9 @@ watched() {
 # check FLAGS: builds the checker of the kernels for this machine, each file with its flags as build.rs has them.
 check() {
   local file flags objects=()
-  mapfile -t defines < <(
-    grep -o 'constants::[A-Z0-9_]*' build.rs | cut -d: -f3 | sort -u | while read -r name; do
-      sed -n "s/^pub const $name: u64 = \([0-9]*\);$/-DUW_RUST_$name=\1/p" src/codec/constants.rs
-    done
-  )
-  local avx2="-mavx2 -mfma -mbmi -mbmi2 -mf16c" avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq"
+  local avx2 avx512
+  avx2=$(kernel_flags AVX2)
+  avx512=$(kernel_flags AVX512)
   for file in piece scalar archive archive_scalar dispatch ssse3 avx2 archive_avx2 avx512 archive_avx512 avx512bf16; do
     case $file in
       ssse3) flags=-mssse3 ;;
@@ -53,7 +52,7 @@ check() {
       *) flags= ;;
     esac
     # shellcheck disable=SC2086
-    cc -g -O2 -std=gnu11 -ffp-contract=off $1 $flags "${defines[@]}" -Isrc/kernel -c "src/kernel/$file.c" -o "$work/$file.o"
+    cc -g -O2 -std=gnu11 -ffp-contract=off $1 $flags "${kernel_defines[@]}" -Isrc/kernel -c "src/kernel/$file.c" -o "$work/$file.o"
     objects+=("$work/$file.o")
   done
   # shellcheck disable=SC2086

@@ -102,17 +102,13 @@ struct Total {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let files = shards::all(&arguments.file)?;
     let progress = Bar::default();
-    let mut report: Option<Report> = None;
-    for (i, file) in files.iter().enumerate() {
+    let reports = files.iter().enumerate().map(|(i, file)| {
         progress.file(i + 1, files.len());
-        let this = of(file, &progress)?;
-        report = Some(match report {
-            None => this,
-            Some(others) => others.and(this),
-        });
-    }
+        of(file, &progress)
+    });
+    let reports = reports.collect::<Result<Vec<_>>>()?;
     progress.finish();
-    let Some(report) = report else { return Ok(()) };
+    let report = reports.into_iter().reduce(Report::and).expect("a model has a file");
     if let Some(path) = &arguments.svg {
         picture::draw(&report.picture(), path, &files)?;
     }

@@ -76,7 +76,7 @@ pub fn draw(picture: &Picture, path: &Path, inputs: &[PathBuf]) -> Result<()> {
     {
         let root = SVGBackend::with_string(&mut drawn, (WIDTH, height)).into_drawing_area();
         let is_compressed = picture.tensors.iter().any(|tensor| tensor.is_compressed);
-        let paint = || -> Result<(), Box<dyn std::error::Error + '_>> {
+        let paint = || -> Result<()> {
             root.fill(&WHITE)?;
             let (title, rest) = root.split_vertically(TITLE);
             let (bars, rest) = rest.split_vertically(bars_height);
@@ -95,25 +95,19 @@ pub fn draw(picture: &Picture, path: &Path, inputs: &[PathBuf]) -> Result<()> {
         };
         paint().map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    write_file(path, drawn.as_bytes(), inputs)?;
-    Ok(())
+    Ok(write_file(path, drawn.as_bytes(), inputs)?)
 }
 
 fn font(size: i32, color: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&color)
 }
 
-fn text(
-    area: &Area,
-    words: &str,
-    style: TextStyle,
-    at: (i32, i32),
-) -> Result<(), Box<dyn std::error::Error>> {
+fn text(area: &Area, words: &str, style: TextStyle, at: (i32, i32)) -> Result<()> {
     // XML has no control characters either.
-    area.draw(&Text::new(plain(words), at, style)).map_err(|error| error.to_string().into())
+    Ok(area.draw(&Text::new(plain(words), at, style))?)
 }
 
-fn draw_title(area: &Area, picture: &Picture, is_compressed: bool) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_title(area: &Area, picture: &Picture, is_compressed: bool) -> Result<()> {
     text(area, &picture.name, font(24, INK), (MARGIN, 20))?;
     let words = match picture.before {
         Some(before) => format!(
@@ -194,11 +188,7 @@ fn typical<'a, 'b>(tensors: &'b [Tensor<'a>]) -> Vec<&'b Tensor<'a>> {
     typical
 }
 
-fn draw_groups(
-    area: &Area,
-    groups: &[(&'static str, Sum)],
-    is_compressed: bool,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_groups(area: &Area, groups: &[(&'static str, Sum)], is_compressed: bool) -> Result<()> {
     let heading = if is_compressed { "Bytes, before and after" } else { "Bytes" };
     text(area, heading, font(16, INK), (MARGIN, 4))?;
     let (left, right) = (MARGIN + 150, WIDTH as i32 - MARGIN - 270);
@@ -209,8 +199,8 @@ fn draw_groups(
         let middle = Pos::new(HPos::Left, VPos::Center);
         text(area, name, font(14, INK).pos(middle), (MARGIN, top + 12))?;
         let bar = |to: i32, color: RGBColor| Rectangle::new([(left, top), (to, top + 24)], color.filled());
-        area.draw(&bar(width(sum.before), BEFORE)).map_err(|error| error.to_string())?;
-        area.draw(&bar(width(sum.after), AFTER)).map_err(|error| error.to_string())?;
+        area.draw(&bar(width(sum.before), BEFORE))?;
+        area.draw(&bar(width(sum.after), AFTER))?;
         let bits = |bytes: u64| 8.0 * bytes as f64 / sum.weights.max(1) as f64;
         let words = if is_compressed {
             format!(
@@ -236,7 +226,7 @@ fn draw_axes(
     x_labels: usize,
     x: &dyn Fn(&f64) -> String,
     y: &dyn Fn(&f64) -> String,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<()> {
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -248,11 +238,11 @@ fn draw_axes(
         .x_label_formatter(&x)
         .y_labels(5)
         .y_label_formatter(&y)
-        .draw()
-        .map_err(|error| error.to_string().into())
+        .draw()?;
+    Ok(())
 }
 
-fn draw_layers(area: &Area, layers: &[Sum]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_layers(area: &Area, layers: &[Sum]) -> Result<()> {
     let most = layers.iter().map(|sum| sum.before).max().unwrap_or(1) as f64 / 1e6;
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN as u32)
@@ -260,8 +250,7 @@ fn draw_layers(area: &Area, layers: &[Sum]) -> Result<(), Box<dyn std::error::Er
         .caption("Layers, MB", font(16, INK))
         .x_label_area_size(26)
         .y_label_area_size(54)
-        .build_cartesian_2d(-0.5..layers.len() as f64 - 0.5, 0.0..most * 1.05)
-        .map_err(|error| error.to_string())?;
+        .build_cartesian_2d(-0.5..layers.len() as f64 - 0.5, 0.0..most * 1.05)?;
     draw_axes(&mut chart, layers.len().min(24), &|x| format!("{x:.0}"), &|y| format!("{y:.1}"))?;
     let columns = layers.iter().enumerate().flat_map(|(i, sum)| {
         let column = move |bytes: u64, color: RGBColor| {
@@ -269,7 +258,7 @@ fn draw_layers(area: &Area, layers: &[Sum]) -> Result<(), Box<dyn std::error::Er
         };
         [column(sum.before, BEFORE), column(sum.after, AFTER)]
     });
-    chart.draw_series(columns).map_err(|error| error.to_string())?;
+    chart.draw_series(columns)?;
     Ok(())
 }
 
@@ -281,7 +270,7 @@ fn power_of_two(exponent: i32) -> String {
 }
 
 /// Shares of exponents, as powers of two, and what the code leaves of a weight.
-fn draw_exponents(area: &Area, tensor: &Tensor) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_exponents(area: &Area, tensor: &Tensor) -> Result<()> {
     let Some(exponents) = tensor.exponents else { return Ok(()) };
     let all = exponents.iter().sum::<u64>().max(1) as f64;
     let share = |exponent: usize| 100.0 * exponents[exponent] as f64 / all;
@@ -307,13 +296,12 @@ fn draw_exponents(area: &Area, tensor: &Tensor) -> Result<(), Box<dyn std::error
         .margin_right(MARGIN as u32)
         .x_label_area_size(26)
         .y_label_area_size(40)
-        .build_cartesian_2d(first - 0.5..last + 0.5, 0.0..most * 1.05)
-        .map_err(|error| error.to_string())?;
+        .build_cartesian_2d(first - 0.5..last + 0.5, 0.0..most * 1.05)?;
     draw_axes(&mut chart, 5, &|x| power_of_two(*x as i32), &|y| format!("{y:.0} %"))?;
     let columns = (1..256).filter(seen).map(|exponent| {
         let x = exponent as f64 - 127.0;
         Rectangle::new([(x - 0.42, 0.0), (x + 0.42, share(exponent))], AFTER.filled())
     });
-    chart.draw_series(columns).map_err(|error| error.to_string())?;
+    chart.draw_series(columns)?;
     Ok(())
 }

@@ -136,14 +136,13 @@ fn make(
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
     refuse(output, force, holder.paths())?;
-    let read = holder.file().stamp();
     holder.read(|original| {
         refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
                 refuse_clip(original, &gguf)?;
-                let (survey, report) = survey_and_plan(original, &gguf, read, progress)?;
+                let (survey, report) = survey_and_plan(original, &gguf, progress)?;
                 let output = Output::create(output, force, &holder.paths())?;
                 let after = Writer { original, gguf: &gguf, survey: &survey, progress }.write(&output)?;
                 Ok((Report { after, ..report }, output))
@@ -153,7 +152,7 @@ fn make(
                 let output = Output::create(output, force, &holder.paths())?;
                 let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
                 let written = writer.write(&output)?;
-                Ok((archive_report(original, &gguf, read, &written), output))
+                Ok((archive_report(original, &gguf, &written), output))
             }
         }
     })
@@ -166,20 +165,19 @@ fn make(
 pub fn forecast(input: &Path, form: Form, progress: &dyn Progress) -> Result<Report> {
     let holder = Holder::open(input)?;
     refuse_form(&holder, form, input)?;
-    let read = holder.file().stamp();
     holder.read(|original| {
         refuse_parts(original)?;
         let gguf = original.gguf()?;
         match form {
             Form::Run => {
                 refuse_clip(original, &gguf)?;
-                Ok(survey_and_plan(original, &gguf, read, progress)?.1)
+                Ok(survey_and_plan(original, &gguf, progress)?.1)
             }
             Form::Archive => {
                 let reading = read_all(original, &gguf, progress)?;
                 progress.begin(Stage::Coding, original.len());
                 let writer = archive::Writer { original, gguf: &gguf, reading: &reading, progress };
-                Ok(archive_report(original, &gguf, read, &writer.code(None)?))
+                Ok(archive_report(original, &gguf, &writer.code(None)?))
             }
         }
     })
@@ -191,7 +189,7 @@ fn read_all(original: &dyn Original, gguf: &Gguf, progress: &dyn Progress) -> Re
     Reading::take(original, gguf, kind, progress)
 }
 
-fn archive_report(original: &dyn Original, gguf: &Gguf, read: Stamp, written: &archive::Written) -> Report {
+fn archive_report(original: &dyn Original, gguf: &Gguf, written: &archive::Written) -> Report {
     let stored = |(tensor, written): (&TensorInfo, &Option<(Coding, u64)>)| {
         let coded = written.filter(|(coding, _)| *coding != Coding::Stored);
         Stored {
@@ -206,7 +204,7 @@ fn archive_report(original: &dyn Original, gguf: &Gguf, read: Stamp, written: &a
         }
     };
     let tensors = gguf.tensors.iter().zip(&written.tensors).map(stored).collect();
-    Report { before: original.len(), after: written.len, notes: Vec::new(), tensors, read }
+    Report { before: original.len(), after: written.len, notes: Vec::new(), tensors, read: original.stamp() }
 }
 
 fn refuse_form(holder: &Holder, form: Form, input: &Path) -> Result<()> {
@@ -227,7 +225,6 @@ fn refuse_clip(original: &dyn Original, gguf: &Gguf) -> Result<()> {
 fn survey_and_plan(
     original: &dyn Original,
     gguf: &Gguf,
-    read: Stamp,
     progress: &dyn Progress,
 ) -> Result<(Survey, Report)> {
     if gguf.alignment > MOST_ALIGNMENT {
@@ -262,7 +259,7 @@ fn survey_and_plan(
     };
     let tensors = tensors.map(stored).collect();
     let notes = notes(original, gguf, &survey);
-    Ok((survey, Report { before, after, notes, tensors, read }))
+    Ok((survey, Report { before, after, notes, tensors, read: original.stamp() }))
 }
 
 /// A header is padded to the alignment: memory that a file should not ask for by a number. Models have 32 to 4096.
@@ -330,13 +327,13 @@ pub struct Proof {
 }
 
 impl Proof {
-    fn of(original: &dyn Original, blake3: blake3::Hash) -> Self {
+    fn of(holder: &Holder, original: &dyn Original, blake3: blake3::Hash) -> Self {
         Self {
             len: original.len(),
             is_whole: original.blake3().is_some(),
             missing: original.missing().len(),
             blake3: *blake3.as_bytes(),
-            is_plain: false,
+            is_plain: matches!(holder, Holder::Original(_)),
         }
     }
 }
@@ -368,7 +365,7 @@ fn give_back(
         if output.blake3(original.len(), progress)? != blake3 {
             return Err(Error::new(output.target(), Cause::ReadBack));
         }
-        Ok((Proof::of(original, blake3), output))
+        Ok((Proof::of(holder, original, blake3), output))
     })
 }
 
@@ -383,7 +380,7 @@ pub fn restore_to(input: &Path, output: &mut (dyn Write + Send), progress: &dyn 
         let wrong = |error| Error::new(input, Cause::Doing { doing: "writing what it holds", error });
         let blake3 = stream(original, progress, |piece| output.write_all(piece.bytes).map_err(wrong))?;
         output.flush().map_err(wrong)?;
-        Ok(Proof::of(original, blake3))
+        Ok(Proof::of(&holder, original, blake3))
     })
 }
 
@@ -418,7 +415,7 @@ fn verify_holder(holder: &Holder, against: Option<&Path>, progress: &dyn Progres
         })?;
         match against.filter(|against| against.len() != len) {
             Some(against) => Err(other_length(&against)),
-            None => Ok(Proof::of(original, blake3)),
+            None => Ok(Proof::of(holder, original, blake3)),
         }
     })
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Cause, Error, Refusal, Result};
 use super::opening::Holder;
+use super::original::Original;
 use super::output::{Output, refuse};
 use super::progress::Progress;
 use super::source::Source;
@@ -38,7 +39,7 @@ pub fn convert_all(jobs: &[Job], form: Form, force: bool, progress: &dyn Progres
         Err(error) if jobs.len() > 1 && is_nothing(&error) => {
             // Of an archive, what it holds.
             let holder = Holder::open(&job.input)?;
-            let report = unchanged(&holder)?;
+            let report = holder.read(unchanged)?;
             let (_, output) = give_back(&holder, &job.output, force, progress)?;
             Ok((Err(error), report, output))
         }
@@ -51,10 +52,8 @@ pub fn convert_all(jobs: &[Job], form: Form, force: bool, progress: &dyn Progres
         reports.push(report);
         outputs.push(output);
     }
-    match nothing.pop() {
-        Some(error) if nothing.len() + 1 == jobs.len() => Err(error),
-        _ => commit(outputs).map(|()| reports),
-    }
+    refuse_nothing(nothing, jobs.len())?;
+    commit(outputs).map(|()| reports)
 }
 
 /// Gives back the files of one model: [`super::restore`] for each, but none gets its name before all are there.
@@ -65,11 +64,8 @@ pub fn restore_all(jobs: &[Job], force: bool, progress: &dyn Progress) -> Result
     refuse_all(jobs, force)?;
     let files: Vec<&Path> = jobs.iter().map(|job| &*job.input).collect();
     let is_some = has_some(&files)?;
-    let given = each(jobs, progress, |job| {
-        let holder = holder(&job.input, is_some)?;
-        let (proof, output) = give_back(&holder, &job.output, force, progress)?;
-        Ok((Proof { is_plain: is_plain(&holder), ..proof }, output))
-    })?;
+    let given =
+        each(jobs, progress, |job| give_back(&holder(&job.input, is_some)?, &job.output, force, progress))?;
     let (proofs, outputs) = given.into_iter().unzip();
     commit(outputs).map(|()| proofs)
 }
@@ -83,14 +79,12 @@ pub fn forecast_all(files: &[PathBuf], form: Form, progress: &dyn Progress) -> R
     let reports = each(files, progress, |file| match forecast(file, form, progress) {
         Err(error) if files.len() > 1 && is_nothing(&error) => {
             nothing.push(error);
-            unchanged(&Holder::open(file)?)
+            Holder::open(file)?.read(unchanged)
         }
         report => report,
     })?;
-    match nothing.pop() {
-        Some(error) if nothing.len() + 1 == files.len() => Err(error),
-        _ => Ok(reports),
-    }
+    refuse_nothing(nothing, files.len())?;
+    Ok(reports)
 }
 
 /// [`super::verify`] for the files of one model, each against the one at its place, if there are such.
@@ -105,27 +99,21 @@ pub fn verify_all(
     let mut against = against.into_iter().flatten();
     let is_some = has_some(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     each(files, progress, |file| {
-        let holder = holder(file, is_some)?;
-        let proof = verify_holder(&holder, against.next().map(PathBuf::as_path), progress)?;
-        Ok(Proof { is_plain: is_plain(&holder), ..proof })
+        verify_holder(&holder(file, is_some)?, against.next().map(PathBuf::as_path), progress)
     })
 }
 
-fn is_plain(holder: &Holder) -> bool {
-    matches!(holder, Holder::Original(_))
-}
-
 /// True if one of several files holds something of ours, so that others may be as they were before; each is closed again, since every one
-/// may have all others open beside it.
+/// may have all others open beside it. A single file is not looked at: it may not be plain.
 ///
 /// # Errors
-/// What is wrong with a file that is no plain one; of a single file, with that.
+/// What is wrong with a file that is no plain one.
 fn has_some(files: &[&Path]) -> Result<bool> {
     let mut is_some = false;
-    for file in files {
+    for file in files.iter().filter(|_| files.len() > 1) {
         match holder_of(file) {
             Ok(_) => is_some = true,
-            Err(error) if files.len() > 1 && is_no_form(&error) => {}
+            Err(error) if is_no_form(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -154,23 +142,25 @@ fn is_nothing(error: &Error) -> bool {
     )
 }
 
+/// Refuses a model of which no file gets smaller: `nothing` says of each why not.
+fn refuse_nothing(mut nothing: Vec<Error>, files: usize) -> Result<()> {
+    if nothing.len() < files { Ok(()) } else { nothing.pop().map_or(Ok(()), Err) }
+}
+
 /// Of a file that is copied, or of an archive that is given back.
-fn unchanged(holder: &Holder) -> Result<Report> {
-    let read = holder.file().stamp();
-    holder.read(|original| {
-        let gguf = original.gguf()?;
-        let tensors = gguf.tensors.iter().map(|tensor| Stored {
-            name: tensor.name.to_owned(),
-            ty: tensor.ty,
-            number: None,
-            before: tensor.len,
-            after: None,
-        });
-        let (before, after) = (original.len(), original.len());
-        // Only the first shard says what the model is.
-        let notes = unknown_architecture(&gguf).into_iter().collect();
-        Ok(Report { before, after, notes, tensors: tensors.collect(), read })
-    })
+fn unchanged(original: &dyn Original) -> Result<Report> {
+    let gguf = original.gguf()?;
+    let tensors = gguf.tensors.iter().map(|tensor| Stored {
+        name: tensor.name.to_owned(),
+        ty: tensor.ty,
+        number: None,
+        before: tensor.len,
+        after: None,
+    });
+    let (before, after) = (original.len(), original.len());
+    // Only the first shard says what the model is.
+    let notes = unknown_architecture(&gguf).into_iter().collect();
+    Ok(Report { before, after, notes, tensors: tensors.collect(), read: original.stamp() })
 }
 
 /// What would be refused in the end had better be refused at once; and no output may be the input of another.

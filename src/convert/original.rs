@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::gaps::Gaps;
+use super::output::Stamp;
 use super::progress::Progress;
 use super::windows::{WINDOW, Windows, window_of};
 use crate::container::gguf::Gguf;
@@ -17,6 +18,9 @@ use crate::container::parts::{Part, parts_of};
 pub trait Original: Sync {
     /// The file that it is in, for messages.
     fn path(&self) -> &Path;
+
+    /// Which file that is, and in which state it was opened.
+    fn stamp(&self) -> Stamp;
 
     /// Bytes of the original.
     fn len(&self) -> u64;

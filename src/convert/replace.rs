@@ -11,7 +11,7 @@ use super::model::Job;
 use super::opening::Holder;
 use super::output::{Stamp, folder_of, sync_folder};
 use super::progress::Progress;
-use super::{Report, verify, verify_holder};
+use super::{Report, verify_holder};
 
 /// Refuses what could not be removed, or proved, in the end: links, since to remove one would free nothing; files in folders that may not be
 /// changed; converted files that a tool has changed, which nothing proves as a whole.
@@ -87,7 +87,7 @@ fn prove(job: &Job, progress: &dyn Progress) -> Result<()> {
             verify_holder(&input, Some(&job.output), progress).map(|proof| proof.is_whole)
         }
         _ => {
-            let proof = verify(&job.output, None, progress)?;
+            let proof = verify_holder(&output, None, progress)?;
             input.read(|original| Ok(proof.is_whole && original.blake3() == Some(proof.blake3)))
         }
     };

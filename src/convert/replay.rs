@@ -8,6 +8,7 @@ use super::coding::Coded;
 use super::error::{Cause, Error, In, Result, TensorCause};
 use super::gaps::Gaps;
 use super::original::{Original, read_part};
+use super::output::Stamp;
 use super::source::Source;
 use crate::container::converted::Converted;
 use crate::container::gguf::Gguf;
@@ -52,6 +53,10 @@ impl<'a> Replay<'a> {
 impl Original for Replay<'_> {
     fn path(&self) -> &Path {
         &self.file().path
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.file().stamp()
     }
 
     fn len(&self) -> u64 {

@@ -69,11 +69,6 @@ impl Source {
         Ok(Self { path: path.to_owned(), file, contents, stamp })
     }
 
-    /// What it was when it was opened.
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
     pub fn bytes(&self) -> &[u8] {
         match &self.contents {
             Contents::Mapped(map) => map,
@@ -123,6 +118,10 @@ impl Source {
 impl Original for Source {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     fn len(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::container::records;
 use super::super::error::{Cause, Error, In, Result, TensorCause};
 use super::super::gaps::{Gaps, most_unpacked, unpack};
 use super::super::original::{Original, read_part};
+use super::super::output::Stamp;
 use super::super::source::Source;
 
 /// An archive, as the original that it holds.
@@ -173,6 +174,10 @@ impl Archive {
 impl Original for Archive {
     fn path(&self) -> &Path {
         &self.source.path
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.source.stamp()
     }
 
     fn len(&self) -> u64 {
